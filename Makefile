@@ -1,0 +1,62 @@
+# Everything a contributor runs. Alone, `make` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# two processes of tests, each with a Kafka and a Redis of its own when its tests ask for them
+TEST_PROCESSES ?= 2
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test fmt lint types arch check bench lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv with the locked packages and this project in it
+
+demo: setup ## a generated shop, live, with nothing else installed; ARGS="..." is passed on
+	$(BIN)/journey demo $(ARGS)
+
+test: setup ## all tests, with a real Kafka and Redis; ARGS="..." is passed on
+	scripts/test-deps
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal $(ARGS)
+
+fmt: setup ## format the code, and mend what can be mended
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lint: setup ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+arch: setup ## who may import whom
+	$(BIN)/lint-imports
+
+check: lint types arch ## lint, types and arch
+
+bench: setup ## the benchmarks; ARGS="..." is passed on
+	scripts/test-deps
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(VENV)/.locked ## pin all packages again; newer ones with ARGS=--upgrade
+	$(COMPILE) $(ARGS) --all-extras -o requirements/lock.txt pyproject.toml
+	$(COMPILE) --no-annotate --extra build -c requirements/lock.txt -o requirements/runtime.txt pyproject.toml
+
+clean: ## remove all that was made here: .venv, Kafka, caches
+	rm -rf $(VENV) .cache build dist *.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.locked: requirements/lock.txt scripts/setup
+	PYTHON=$(PYTHON) scripts/setup
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,109 @@
+"""Valid events of a shop in one day, made fast: the same set for everybody who is measured.
+
+Narrow traffic: many customers, each with few events, so that little can be
+shared between the events of a customer. 90 % clicks, 6 % cart, 3 % purchases,
+1 % profile and feedback.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+from journey.events import DAY
+from streams.raw import RawRecord
+
+CUSTOMERS: Final = 15_000  # among 300,000 events: 20 events for each
+EVENTS_PER_CUSTOMER: Final = 20
+AT_ONCE: Final = 1_000  # visitors in the shop at the same time
+LEAVES: Final = 0.125  # chance that a visitor's event is the last of the visit
+ITEMS: Final = 2_000
+CATEGORIES: Final = ("kitchen", "garden", "lighting", "stationery", "textiles", "toys")
+SEED: Final = 20_260_601
+
+
+class _Visitor:
+    """Somebody in the shop: who it is as JSON members, and the cart of this visit."""
+
+    __slots__ = ("cart", "ids", "key")
+
+    def __init__(self, number: int, visit: int) -> None:
+        self.cart = f"c-{visit}"
+        self.key = f"u:{number}".encode()
+        self.ids = f'"user_id":"{number}","anonymous_id":"{number * 2_654_435_761 % 2**64:016x}"'
+        if number % 3:  # a third is known
+            name = f"{number * 2_654_435_761 % 2**64:016x}"
+            self.key, self.ids = b"a:" + name.encode(), f'"anonymous_id":"{name}"'
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _time(ms: int) -> str:
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+def generate(events: int, *, until: int) -> list[RawRecord]:
+    """Return so many events of the day that ends at ``until`` (ms since 1970), in the order of their reception.
+
+    The same arguments give the same bytes.
+    """
+    rng = random.Random(SEED)  # noqa: S311  # traffic, no secret
+    chance, integer, bits = rng.random, rng.randrange, rng.getrandbits
+    customers = max(events // EVENTS_PER_CUSTOMER, 1)
+    begin, visits = until - DAY, AT_ONCE
+    inside = [_Visitor(integer(customers), visit) for visit in range(min(AT_ONCE, customers))]
+    records = []
+    for number in range(events):
+        slot = integer(len(inside))
+        visitor = inside[slot]
+        at = begin + DAY * number // events
+        happened, sent = at - 180 - integer(800), at - 60 - integer(100)
+        cls, name, data = _event(visitor.cart, number, chance(), integer)
+        value = (
+            f'{{"type":"{cls}.{name}","message_id":"{bits(96):024x}",{visitor.ids},"occurred_at":"{_time(happened)}",'
+            f'"sent_at":"{_time(sent)}","received_at":"{_time(at)}","data":{data},"context":{{"locale":"en-GB"}}}}'
+        )
+        records.append(RawRecord(f"events.{cls}", visitor.key, value.encode(), at))
+        if chance() < LEAVES:
+            visits += 1
+            inside[slot] = _Visitor(integer(customers), visits)
+    return records
+
+
+def _event(cart: str, number: int, drawn: float, integer: random.Random.randrange) -> tuple[str, str, str]:  # type: ignore[name-defined]
+    item = _item(integer(ITEMS))
+    if drawn < 0.55:
+        return "click", "product_viewed", f'{{"item":{item},"currency":"EUR"}}'
+    if drawn < 0.75:
+        return "click", "page_viewed", f'{{"name":"/guides/{number % 40}"}}'
+    if drawn < 0.83:
+        return "click", "product_list_viewed", f'{{"list_id":"l-{number % 90}","category":"{CATEGORIES[number % 6]}"}}'
+    if drawn < 0.87:
+        return "click", "products_searched", f'{{"query":"mug number {number % 500}"}}'
+    if drawn < 0.90:
+        return "click", "product_clicked", f'{{"item":{item},"list_id":"l-{number % 90}"}}'
+    if drawn < 0.94:
+        return "cart", "product_added", f'{{"cart_id":"{cart}","item":{item},"currency":"EUR"}}'
+    if drawn < 0.945:
+        return "cart", "product_removed", f'{{"cart_id":"{cart}","item":{item}}}'
+    if drawn < 0.955:
+        return "cart", "cart_viewed", f'{{"cart_id":"{cart}"}}'
+    if drawn < 0.96:
+        return "cart", "checkout_started", f'{{"cart_id":"{cart}","currency":"EUR"}}'
+    if drawn < 0.99:
+        money = f'"revenue_minor":{integer(500, 20_000)},"currency":"EUR"'
+        return "purchase", "order_completed", f'{{"order_id":"o-{number}","cart_id":"{cart}","items":[{item}],{money}}}'
+    if drawn < 0.996:
+        return "profile", "identify", f'{{"traits":{{"first_name":"Name{number % 300}","plan":"basic"}}}}'
+    return "feedback", "opened", '{"channel":"email"}'
+
+
+@lru_cache(maxsize=ITEMS)
+def _item(number: int) -> str:
+    price = 490 + number * 37 % 20_000
+    return f'{{"item_id":"p-{number}","category":"{CATEGORIES[number % 6]}","unit_price_minor":{price}}}'

@@ -1,0 +1,1 @@
+"""The domain: a pure, synchronous fold. No I/O, no clock, no chance."""

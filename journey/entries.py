@@ -1,0 +1,67 @@
+"""Entries and pages: the words of the journal, the only input of the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NotRequired, TypedDict
+
+import orjson
+
+PAGE_ENTRIES: Final = 1_000
+PAGE_BYTES: Final = 512 * 1024
+PAGE_VERSION: Final = b"1"
+
+
+class Entry(TypedDict):
+    """One decision in the journal. Times are milliseconds since 1970.
+
+    ``k`` is one of ``event link tick clock``; others are kept and only move
+    journal time. ``src`` is the position of the record it came from; a tick
+    of a worker has none.
+    """
+
+    k: str
+    at: int
+    src: NotRequired[list[Any]]
+    c: NotRequired[str]
+    id: NotRequired[str]
+    t: NotRequired[str]
+    oc: NotRequired[int]
+    d: NotRequired[dict[str, Any]]
+    x: NotRequired[dict[str, Any]]
+    an: NotRequired[str]
+    h: NotRequired[bool]
+    link: NotRequired[str]
+    to: NotRequired[str]
+    clock: NotRequired[str]
+
+
+def encode(value: Any) -> bytes:
+    """Return canonical JSON: equal values have equal bytes."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def pages(entries: list[Entry], most_entries: int = PAGE_ENTRIES, most_bytes: int = PAGE_BYTES) -> Iterator[bytes]:
+    """Cut entries into pages: JSON arrays of at most so many entries and bytes, in order.
+
+    A page that comes out too large is halved; a single entry is never cut
+    (raw events are at most 32 KB, so one always fits).
+    """
+    for start in range(0, len(entries), most_entries):
+        yield from _fitting(entries[start : start + most_entries], most_bytes)
+
+
+def _fitting(entries: list[Entry], most_bytes: int) -> Iterator[bytes]:
+    page = orjson.dumps(entries)
+    if len(page) <= most_bytes or len(entries) == 1:
+        yield page
+        return
+    half = len(entries) // 2
+    yield from _fitting(entries[:half], most_bytes)
+    yield from _fitting(entries[half:], most_bytes)
+
+
+def read_page(value: bytes) -> list[Entry]:
+    """Return the entries of a page."""
+    entries: list[Entry] = orjson.loads(value)
+    return entries

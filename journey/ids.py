@@ -1,0 +1,59 @@
+"""Ids made from meaning: no clock, no counter, no chance, so a repeat carries the same id."""
+
+from __future__ import annotations
+
+import zlib
+from binascii import b2a_base64
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+# what programs write when they have no id; compared in lower case
+BLOCKED_IDS: Final = frozenset(
+    (
+        "", "null", "undefined", "none", "nan", "0", "-1", "true", "false", "anonymous", "guest", "unknown",
+        "[object object]",
+    )
+)  # fmt: skip
+SEEN_ID_LENGTH: Final = 11  # characters of ``seen_id``
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = tuple(high + low for high in _BASE32 for low in _BASE32)  # ten bits each
+
+
+def derive(*parts: str) -> str:
+    """Return the id of these parts: 26 characters, lower-case unpadded base32 of BLAKE2b-128.
+
+    >>> derive("trigger", "jr_x", "first")
+    'kh6dlyrl4aichoqwlsdfufz65q'
+    """
+    # 128 bits and two of padding are 13 pairs; base64.b32encode takes several times as long
+    bits = int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=16).digest(), "big") << 2
+    pairs = _PAIRS
+    return "".join([pairs[bits >> shift & 1023] for shift in range(120, -1, -10)])
+
+
+def seen_id(message_id: str) -> str:
+    """Return the eight-byte hash under which a message id is remembered, as 11 characters of base64."""
+    return b2a_base64(blake2b(message_id.encode(), digest_size=8).digest(), newline=False)[:SEEN_ID_LENGTH].decode()
+
+
+def customer_key(user_id: str | None, anonymous_id: str | None) -> str | None:
+    """Return ``u:<user id>``, else ``a:<anonymous id>``, else None when neither is there.
+
+    >>> customer_key("42", "9f3c"), customer_key(None, "9f3c"), customer_key(None, None)
+    ('u:42', 'a:9f3c', None)
+    """
+    if user_id:
+        return "u:" + user_id
+    return "a:" + anonymous_id if anonymous_id else None
+
+
+@lru_cache(maxsize=65_536)  # the same ids come again and again
+def is_blocked(value: str) -> bool:
+    """Tell whether an id is one of the values that mean "no id"."""
+    return value.strip().lower() in BLOCKED_IDS
+
+
+def route(key: str, partitions: int) -> int:
+    """Return the journal partition of a customer key: a pure function, so that a repeat lands in the same log."""
+    return zlib.crc32(key.encode()) % partitions

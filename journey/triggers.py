@@ -1,0 +1,89 @@
+"""What is asked of the outside, with the reason that carries it. CloudEvents 1.0; ids are made of meaning."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from journey.events import DAY, HOUR, MINUTE, SECOND
+from journey.ids import derive
+
+STAGE_CHANGED: Final = "journey.stage_changed.v1"
+TRIGGER: Final = "journey.trigger.v1"
+
+
+class Cause(NamedTuple):
+    """The record that caused something: its message id, its type and where it lies."""
+
+    message_id: str
+    type: str
+    src: list[Any]
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as it stands in a trigger's reason."""
+        return {"message_id": self.message_id, "type": self.type, "src": self.src}
+
+
+class Trigger(NamedTuple):
+    """An event for the outside: ``key`` is the customer's (and the Kafka key), ``body`` the whole CloudEvent."""
+
+    key: str
+    id: str
+    body: dict[str, Any]
+
+
+def rfc3339(ms: int) -> str:
+    """Return a moment as RFC 3339 UTC with milliseconds.
+
+    >>> rfc3339(1795162442100)
+    '2026-11-20T08:14:02.100Z'
+    """
+    day, rest = divmod(ms, DAY)
+    hours, rest = divmod(rest, HOUR)
+    minutes, rest = divmod(rest, MINUTE)
+    seconds, rest = divmod(rest, SECOND)
+    return f"{_date(day)}T{hours:02d}:{minutes:02d}:{seconds:02d}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _date(day: int) -> str:
+    """Return a day since 1970 as ISO 8601. Cached: neighbours share their days."""
+    return datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+
+
+def who(key: str) -> dict[str, str]:
+    """Return the customer's id under the name of its kind."""
+    return {"user_id" if key.startswith("u:") else "anonymous_id": key[2:]}
+
+
+def run_id(key: str, journey: str, run_key: str, cause: str) -> str:
+    """Return the id of a run: who entered which journey, for what, because of which message."""
+    return "jr_" + derive("run", key, journey, run_key, cause)
+
+
+def trigger_id(run: str, step: str) -> str:
+    """Return the id of a trigger: its run and step, whatever the version of the journey."""
+    return "tr_" + derive("trigger", run, step)
+
+
+def stage_changed(
+    key: str, now: int, change: tuple[str | None, str], text: str, facts: dict[str, Any], cause: Cause | None, due: int
+) -> Trigger:
+    """Return the event that says a customer moved to another stage.
+
+    ``cause`` is None when a timer moved it; then ``due`` (ms) names the
+    moment the timer was set for, and is part of the id.
+    """
+    before, after = change
+    because = cause.message_id if cause is not None else f"timer:{due}"
+    name = "ch_" + derive(STAGE_CHANGED, key, because, after)
+    body = {
+        "specversion": "1.0", "type": STAGE_CHANGED, "id": name, "source": "/stages", "subject": key,
+        "time": rfc3339(now), "causationid": because,
+        "data": {
+            "from": before, "to": after, "customer": who(key),
+            "reason": {"text": text, "causes": [] if cause is None else [cause.shown()], "facts": facts},
+        },
+    }  # fmt: skip
+    return Trigger(key, name, body)

@@ -1,0 +1,255 @@
+"""The composition root: one Faust app for each role, and the only place that has a clock."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import faust
+import uvloop
+from aiokafka.errors import KafkaError
+
+from journey.ticks import tick_at, wants_tick
+from streams import faust_fixes, topics
+from streams.agents.engine import Engine, Now
+from streams.agents.ingest import Ingest
+from streams.appends import Log
+from streams.chunks import ChunkSchema, chunk_scheduler
+from streams.control import ControlTail
+from streams.errors import LogTruncatedError, SettingsError, ShellError
+from streams.read_model import NoReadModel, ReadModel, RedisReadModel
+from streams.settings import Settings
+from streams.tables import CustomerTable
+from streams.topics import Admin
+from streams.unread import Unread
+
+log = logging.getLogger("journey.app")
+
+ROLES: Final = ("ingest", "engine")
+PAGES_IN_CHUNK: Final = 4
+LIBRARIES: Final = ("aiokafka", "faust", "mode")  # whose words are rationed
+SELDOM: Final = 10.0  # s between two messages of a library that begin alike
+TICK_LOOK: Final = 0.25  # s between two looks at the timers
+TICK_RETRY: Final = 2.0  # s after a look that failed
+
+
+def wall_ms() -> int:
+    """Return the wall clock in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+CLOCK: Final = Now(wall_ms, time.monotonic)
+
+
+def _app(settings: Settings, role: str, limits: dict[str, int], **more: Any) -> Any:
+    faust_fixes.apply(fetch_wait_ms=settings.fetch_wait_ms, fetch_min_bytes=settings.fetch_min_bytes)
+    return faust.App(
+        settings.app_id(role),
+        broker=[f"kafka://{url.strip()}" for url in settings.kafka_url.split(",")],
+        store="memory://",
+        datadir=tempfile.gettempdir(),
+        topic_partitions=settings.partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        ConsumerScheduler=chunk_scheduler(limits),
+        broker_session_timeout=settings.session_timeout,
+        broker_request_timeout=max(90.0, settings.session_timeout + 10),
+        broker_heartbeat_interval=min(3.0, settings.session_timeout / 5),
+        broker_commit_interval=settings.commit_interval,
+        producer_request_timeout=60.0,
+        consumer_group_instance_id=None if settings.instance_id is None else f"{role}-{settings.instance_id}",
+        stream_wait_empty=True,  # a stop finishes what it has begun
+        worker_redirect_stdouts=False,
+        **more,
+    )
+
+
+def build_ingest(settings: Settings) -> Any:
+    """Return the app that copies raw topics into the journal."""
+    names = [settings.topic(name) for name in (*topics.RAW, topics.CONTROL)]
+    # no table: the standby setting only chooses Faust's own assignor, which gives the same partition number of
+    # every topic to one worker
+    app = _app(settings, "ingest", dict.fromkeys(names, settings.chunk_records), table_standby_replicas=1)
+    journal, control = Log(settings.kafka_url, settings.batch_bytes), ControlTail(settings)
+    agent = Ingest(app, settings, journal, control)
+
+    @app.agent(app.topic(*names, schema=ChunkSchema(), maxsize=16), name=settings.app_id("ingest"))
+    async def ingest(stream: Any) -> None:
+        with faust_fixes.fail_stop():
+            await journal.start()
+        await agent.run(stream)
+
+    faust_fixes.after_recovery.append(agent.begin)
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(sender: Any, revoked: Any, **_: Any) -> None:
+        agent.forget(app)
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def stop(sender: Any, **_: Any) -> None:
+        await control.stop()
+        await journal.stop()
+
+    return app
+
+
+def build_engine(settings: Settings) -> Any:
+    """Return the app that folds the journal."""
+    name = settings.topic(topics.JOURNAL)
+    app = _app(settings, "engine", {name: PAGES_IN_CHUNK}, table_standby_replicas=0, Table=CustomerTable)
+    table = app.Table(settings.topic(topics.TABLE), partitions=settings.partitions, key_type=bytes, value_type=bytes)
+    journal = Log(settings.kafka_url, settings.batch_bytes)
+    read_model: ReadModel = NoReadModel()
+    if settings.redis_url:
+        read_model = RedisReadModel(settings.redis_url, table.read, table.stored, settings.topic_prefix)
+    agent = Engine(app, settings, journal, table, read_model, CLOCK)
+    started = asyncio.Event()
+
+    @app.agent(app.topic(name, schema=ChunkSchema(), maxsize=16), name=settings.app_id("engine"))
+    async def engine(stream: Any) -> None:
+        with faust_fixes.fail_stop():
+            await journal.start()
+            if isinstance(read_model, RedisReadModel):
+                read_model.start()
+        started.set()
+        await agent.run(stream)
+
+    def recovered(of: Any, ends: dict[Any, int]) -> None:
+        agent.begin(of, ends)
+        if of is app and isinstance(read_model, RedisReadModel):
+            for shard in table.shards():
+                read_model.own(shard.number, shard.partition["at"])
+
+    faust_fixes.after_recovery.append(recovered)
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(sender: Any, revoked: Any, **_: Any) -> None:
+        agent.forget({tp.partition for tp in revoked})
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def stop(sender: Any, **_: Any) -> None:
+        if isinstance(read_model, RedisReadModel):
+            await read_model.stop()
+        await journal.stop()
+
+    @app.task
+    async def ticks() -> None:
+        await started.wait()
+        # a tick is state of nobody: one that failed may be there or not, and the next look decides anew
+        while not app.should_stop:
+            try:
+                async with Unread(settings) as unread:
+                    while not app.should_stop:
+                        await _check_sources(agent, unread)
+                        await _tick(agent, unread, settings)
+                        await app.sleep(TICK_LOOK)
+            except (KafkaError, OSError, ShellError) as error:
+                log.warning("no ticks for now: %s: %s", type(error).__name__, error)
+                await app.sleep(TICK_RETRY)
+
+    return app
+
+
+async def _check_sources(agent: Engine, unread: Unread) -> None:
+    """After partitions were assigned: refuse raw topics that were recreated."""
+    applied = dict(agent.unchecked)
+    if applied and (fault := await unread.cut_off(applied)) is not None:
+        faust_fixes.leave(LogTruncatedError(fault))
+    for source in applied:
+        agent.unchecked.pop(source, None)
+
+
+async def _tick(agent: Engine, unread: Unread, settings: Settings) -> None:
+    """Append the ticks that are due now. Only the shell's own appends and look-ups; state is the agent's alone."""
+    wanting = [(shard, sight) for shard, sight in agent.sights() if wants_tick(sight)]
+    if not wanting:
+        return
+    oldest = await unread.oldest()
+    for shard, sight in wanting:
+        at = tick_at(sight._replace(oldest_unread=oldest), settings.catch_up_minutes * 60_000)
+        if at is not None:
+            await agent.tick(shard.number, at)
+
+
+BUILDERS: Final = {"ingest": build_ingest, "engine": build_engine}
+
+
+def parse_roles(text: str) -> list[str]:
+    """Return the roles named, comma-separated; ``all`` is every one.
+
+    Raises
+    ------
+    SettingsError
+        An unknown role.
+    """
+    names = list(ROLES) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in BUILDERS]
+    if unknown or not names:
+        msg = f"unknown role {', '.join(unknown) or text!r}: choose from {', '.join(ROLES)}, all"
+        raise SettingsError(msg)
+    return names
+
+
+class Seldom(logging.Filter):
+    """Lets libraries say the same thing once in a while: without a broker aiokafka says it a hundred times a second.
+
+    Messages are the same when they begin alike; how many were left out is said with the next one.
+    """
+
+    def __init__(self, names: Sequence[str], every: float, steady: Callable[[], float]) -> None:
+        super().__init__()
+        self._names, self._every, self._steady = tuple(names), every, steady
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is to be written."""
+        if not record.name.startswith(self._names):
+            return True
+        text = record.getMessage()
+        alike = f"{record.name} {text[:24]}"
+        now = self._steady()
+        last, left_out = self._last.get(alike, (-self._every, 0))
+        if now - last < self._every:
+            self._last[alike] = (last, left_out + 1)
+            return False
+        self._last[alike] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{text} (and {left_out} more like it)", ()
+        return True
+
+
+async def _prepare(settings: Settings) -> None:
+    async with Admin(settings) as admin:
+        for finding in await admin.ensure():
+            log.warning("topic %s: %s", finding.topic, finding.text)
+
+
+def run_worker(settings: Settings, roles: Sequence[str]) -> None:
+    """Create and check the topics, then run the roles until SIGTERM or SIGINT. Does not return."""
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Seldom(LIBRARIES, SELDOM, time.monotonic))
+    for noisy in LIBRARIES:
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    asyncio.run(_prepare(settings))
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    apps = [BUILDERS[role](settings) for role in roles]
+    worker = faust.Worker(*apps, loop=loop, loglevel=None, override_logging=False, quiet=True)
+    log.info("worker with %s on %s", ", ".join(roles), settings.kafka_url)
+    # what is loaded by now stays for ever, and a chunk is thousands of objects that all live for a moment: looking for
+    # cycles as often as Python does by default costs a tenth of all time
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
+    worker.execute_from_commandline()

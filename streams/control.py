@@ -1,0 +1,102 @@
+"""The control topic as ingest reads it beside its own share: which clock, and how far the loader has come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams import topics
+from streams.settings import Settings
+
+log = logging.getLogger("journey.control")
+
+
+class ControlTail:
+    """Reads all of the control topic and then follows it; part of no consumer group.
+
+    It only steers the order in which ingest passes records on; what counts
+    is journalled by the worker that owns the topic.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._tp = TopicPartition(settings.topic(topics.CONTROL), 0)
+        self._url = settings.kafka_url
+        self._clock: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._read = asyncio.Event()
+        self._marks: deque[tuple[int, dict[str, int]]] = deque()  # up to when, and where each raw partition ended then
+        self._reached: float = 0.0
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def is_events_clock(self) -> bool:
+        """Whether the journal takes its time from the events."""
+        return self._clock == "events"
+
+    def reached(self, received: Callable[[str, int], int | None]) -> float:
+        """Return the time (ms) up to which everything is not only in the raw topics, but received here.
+
+        ``received`` gives the offset that comes next from a raw partition, None for one that is another worker's.
+        """
+        while self._marks:
+            at, ends = self._marks[0]
+            for name, end in ends.items():
+                topic, _, number = name.rpartition("/")
+                taken = received(topic, int(number))
+                if taken is not None and taken < end:
+                    return self._reached
+            self._marks.popleft()
+            self._reached = max(self._reached, at)
+        return self._reached
+
+    async def ready(self) -> None:
+        """Return when all that is in the topic now was read."""
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._follow())
+            self._task.add_done_callback(lambda task: self._read.set())
+        await self._read.wait()
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        consumer: Any = AIOKafkaConsumer(
+            bootstrap_servers=self._url, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=500
+        )
+        await consumer.start()
+        try:
+            consumer.assign([self._tp])
+            await consumer.seek_to_beginning(self._tp)
+            end = (await consumer.end_offsets([self._tp]))[self._tp]
+            while True:
+                if await consumer.position(self._tp) >= end:
+                    self._read.set()
+                fetched = await consumer.getmany(self._tp, timeout_ms=1000)
+                for record in fetched.get(self._tp, ()):
+                    self._note(record.value)
+                if fetched:
+                    self.changed()
+        finally:
+            await consumer.stop()
+
+    def _note(self, value: bytes) -> None:
+        try:
+            message = orjson.loads(value)
+            kind = message["k"]
+            if kind == "clock" and (self._clock is None or message["clock"] == "wall"):
+                self._clock = message["clock"]
+            elif kind in ("mark", "tick") and isinstance(message["at"], int):
+                self._marks.append((message["at"], dict(message.get("ends", ()))))
+        except (ValueError, KeyError, TypeError):
+            log.warning("a control message that cannot be read: its dead letter says why")

@@ -1,0 +1,76 @@
+"""The tree of what makes the shell refuse to start or to go on."""
+
+from __future__ import annotations
+
+
+class ShellError(Exception):
+    """The shell cannot do what it was asked. Commands print the message and exit with 2."""
+
+
+class SettingsError(ShellError):
+    """A setting is unknown or has an impossible value.
+
+    Operator: correct the environment variable that the message names.
+    """
+
+
+class BrokerUnavailableError(ShellError):
+    """No broker answered.
+
+    Operator: start the broker, or correct ``JOURNEY_KAFKA_URL``. Nothing was changed.
+    """
+
+
+class FaustVersionError(ShellError):
+    """The installed Faust is not the one whose defects are worked around.
+
+    Operator: install the locked dependencies again (`make setup`).
+    """
+
+
+class TopicConflictError(ShellError):
+    """A topic exists with other partitions or settings than the journey needs.
+
+    Operator: keep the topic. Change its settings as the message says; a
+    partition count cannot be changed under a journal: use another prefix.
+    """
+
+
+class LogTruncatedError(ShellError):
+    """A log ends before what was already applied from it: it was recreated or cut.
+
+    Operator: keep the customer table and stop. Restore the topic, or start
+    under another prefix; new records at old offsets would be skipped in silence.
+    """
+
+
+class PoisonFloodError(ShellError):
+    """Many entries of one group cannot be folded: that is a defect of this version, not of the data.
+
+    Operator: nothing was skipped and nothing is lost. Start the last version
+    that worked, and report what the log says.
+    """
+
+
+class ForeignWriteError(ShellError):
+    """Somebody else appended to a changelog partition that is ours: they or we are a zombie.
+
+    Operator: nothing. The process leaves and its successor goes on; if it
+    happens again and again, two workers run without the same consumer group.
+    """
+
+
+class TableRecordError(ShellError):
+    """A record in the changelog of the customer table is none of ours.
+
+    Operator: keep the topic, and stop whatever else writes to it. The journal
+    has everything: fold it anew under another prefix.
+    """
+
+
+class NotFoundError(ShellError):
+    """Nothing is known under this id."""
+
+
+class FileFormatError(ShellError):
+    """A file to load is not what it says: empty, a column is missing, or not readable."""

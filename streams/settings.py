@@ -1,0 +1,77 @@
+"""The only reader of the environment. A mistyped name fails instead of doing nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streams.errors import SettingsError
+
+PREFIX = "JOURNEY_"
+# read by make, tests and benchmarks, not by the program
+ELSEWHERE = frozenset(("JOURNEY_DATA",))
+
+
+class Settings(BaseModel):
+    """What a deployment may change. Each is an environment variable ``JOURNEY_<NAME>``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kafka_url: Annotated[str, Field(description="bootstrap servers, host:port, comma-separated")] = "127.0.0.1:9092"
+    redis_url: Annotated[str, Field(description="read model; empty: none")] = "redis://127.0.0.1:6379/0"
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$", description="before every name")] = ""
+    partitions: Annotated[int, Field(ge=1, le=1024, description="journal partitions, for ever")] = 8
+    replication: Annotated[int, Field(ge=1, le=9, description="copies of a new topic")] = 1
+    session_timeout: Annotated[float, Field(ge=1, le=300, description="s until a silent worker is replaced")] = 15.0
+    instance_id: Annotated[str | None, Field(description="stable name of a worker's slot")] = None
+    page_entries: Annotated[int, Field(ge=1, le=1000, description="most entries in a journal page")] = 1000
+    chunk_records: Annotated[int, Field(ge=1, le=10_000, description="most raw records in a chunk")] = 1000
+    group_chunks: Annotated[int, Field(ge=1, le=256, description="most chunks in a group")] = 32
+    batch_bytes: Annotated[int, Field(ge=10_000, le=900_000, description="most bytes of a record batch")] = 900_000
+    commit_interval: Annotated[float, Field(ge=0.05, le=60, description="s between commits")] = 1.0
+    fetch_wait_ms: Annotated[int, Field(ge=1, le=1500, description="ms the broker may gather records")] = 500
+    fetch_min_bytes: Annotated[int, Field(ge=1, le=1 << 20, description="bytes the broker waits for")] = 1
+    catch_up_minutes: Annotated[int, Field(ge=0, le=1440, description="ticks wait for unread records so long")] = 15
+    log_level: Annotated[
+        str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+    ] = "INFO"
+
+    def app_id(self, role: str) -> str:
+        """Return the id of a role's application, which is its consumer group."""
+        return f"{self.topic_prefix}journey-{role}"
+
+    def topic(self, name: str) -> str:
+        """Return a topic's full name."""
+        return self.topic_prefix + name
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of an environment, the process's own by default.
+
+    Raises
+    ------
+    SettingsError
+        An unknown ``JOURNEY_`` variable, or a value out of range.
+    """
+    source = os.environ if environment is None else environment
+    told = {
+        name[len(PREFIX) :].lower(): value
+        for name, value in source.items()
+        if name.startswith(PREFIX) and name not in ELSEWHERE
+    }
+    try:
+        return Settings.model_validate(told)
+    except ValidationError as error:
+        lines = [f"{PREFIX}{str(fault['loc'][0]).upper()}: {_told(fault)}" for fault in error.errors()]
+        raise SettingsError("; ".join(lines)) from None
+
+
+def _told(fault: Any) -> str:
+    if fault["type"] != "extra_forbidden":
+        return str(fault["msg"])
+    near = get_close_matches(str(fault["loc"][0]), Settings.model_fields, n=1)
+    return "no such setting" + (f", did you mean {PREFIX}{near[0].upper()}?" if near else "")

@@ -1,0 +1,181 @@
+"""The catalogue of topics: partitions, retention, settings; created and checked before anything starts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from journey.events import CLASSES, DAY
+from streams.errors import BrokerUnavailableError, TopicConflictError
+from streams.settings import Settings
+
+RAW: Final = tuple(f"events.{cls}" for cls in CLASSES)
+CONTROL: Final = "journey.control"
+JOURNAL: Final = "journey.journal"
+TRIGGERS: Final = "journey.triggers"
+DEAD_LETTERS: Final = "journey.dead_letters"
+TABLE: Final = "customers"
+FOR_EVER: Final = "-1"
+SETTLE_SECONDS: Final = 30.0  # until a created topic is known to the broker that answers
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it has to be. ``partitions`` None: any count is fine, new ones get the journal's."""
+
+    name: str
+    partitions: int | None
+    config: dict[str, str] = field(default_factory=dict)
+    must: frozenset[str] = frozenset()  # settings that are refused when they differ; others are only advice
+
+
+def changelog(settings: Settings) -> str:
+    """Return the name of the customer table's changelog, as Faust forms it."""
+    return f"{settings.app_id('engine')}-{settings.topic(TABLE)}-changelog"
+
+
+def catalogue(settings: Settings) -> list[Topic]:
+    """Return every topic of this stage."""
+    append_time = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+    both = frozenset(append_time)
+    durable = {"min.insync.replicas": str(min(2, settings.replication))} if settings.replication > 1 else {}
+
+    def kept(days: int | None) -> dict[str, str]:
+        return {"retention.ms": FOR_EVER if days is None else str(days * DAY), **append_time, **durable}
+
+    ever = both | {"retention.ms"}
+    compacted = {
+        "cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY), "message.timestamp.type": "LogAppendTime",
+        **durable,
+    }  # fmt: skip
+    name = settings.topic
+    return [
+        *(Topic(name(raw), None, kept(30), both) for raw in RAW),
+        Topic(name(CONTROL), 1, kept(None), ever),
+        Topic(name(JOURNAL), settings.partitions, kept(None), ever),
+        Topic(name(TRIGGERS), None, kept(30), both),
+        Topic(name(DEAD_LETTERS), None, kept(14), both),
+        Topic(changelog(settings), settings.partitions, compacted, frozenset(("cleanup.policy",))),
+    ]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with one topic, and what to do."""
+
+    topic: str
+    text: str
+    refuses: bool
+
+
+class Admin:
+    """The broker's own book-keeping; use as an async context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_url, request_timeout_ms=30_000)
+
+    async def __aenter__(self) -> Admin:
+        try:
+            await self._client.start()
+        except (KafkaError, OSError) as error:
+            await self._client.close()
+            text = f"no Kafka broker answers at {self.settings.kafka_url} ({error}): start it or set JOURNEY_KAFKA_URL"
+            raise BrokerUnavailableError(text) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def partitions(self) -> dict[str, int]:
+        """Return the partition count of every topic of the broker."""
+        wanted = [topic.name for topic in catalogue(self.settings)]
+        there = set(await self._client.list_topics()) & set(wanted)
+        if not there:
+            return {}
+        found = await self._client.describe_topics(sorted(there))
+        return {topic["topic"]: len(topic["partitions"]) for topic in found}
+
+    async def create(self) -> list[str]:
+        """Create what is missing; return the names."""
+        there = await self.partitions()
+        missing = [topic for topic in catalogue(self.settings) if topic.name not in there]
+        if missing:
+            count = self.settings.partitions
+            answer = await self._client.create_topics(
+                [
+                    NewTopic(
+                        topic.name, topic.partitions or count, self.settings.replication, topic_configs=topic.config
+                    )
+                    for topic in missing
+                ]
+            )
+            for name, code, *text in answer.topic_errors:
+                if code not in (0, TopicAlreadyExistsError.errno):
+                    reason = f"{name}: {for_code(code).__name__} {' '.join(str(part) for part in text)}"
+                    raise TopicConflictError(reason)
+        created = [topic.name for topic in missing]
+        await self._known(created)
+        return created
+
+    async def _known(self, names: list[str]) -> None:
+        """Return when the broker tells of topics that it has created: it does not at once."""
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while not set(names) <= (await self.partitions()).keys():
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            text = f"{self.settings.kafka_url} created topics and does not know them: look at the broker's log"
+            raise BrokerUnavailableError(text) from None
+
+    async def check(self) -> list[Finding]:
+        """Return what differs from the catalogue; empty when all is well."""
+        there = await self.partitions()
+        findings = []
+        for topic in catalogue(self.settings):
+            count = there.get(topic.name)
+            if count is None:
+                findings.append(Finding(topic.name, "does not exist: run `journey topics create`", refuses=True))
+                continue
+            if topic.partitions is not None and count != topic.partitions:
+                text = (
+                    f"has {count} partitions, {topic.partitions} are wanted: set JOURNEY_PARTITIONS={count}, "
+                    "or use another JOURNEY_TOPIC_PREFIX; a journal's count never changes"
+                )
+                findings.append(Finding(topic.name, text, refuses=True))
+            config = await self._config(topic.name)
+            for key, value in sorted(topic.config.items()):
+                found = config.get(key)
+                if found is not None and found != value:
+                    text = f"{key}={found}, {key}={value} is wanted: change it with kafka-configs --alter"
+                    findings.append(Finding(topic.name, text, refuses=key in topic.must))
+        return findings
+
+    async def _config(self, name: str) -> dict[str, str]:
+        answers = await self._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
+
+    async def ensure(self) -> list[Finding]:
+        """Create what is missing, check the rest, and refuse a conflict.
+
+        Raises
+        ------
+        TopicConflictError
+            A count or a setting on which the guarantees rest differs.
+        """
+        await self.create()
+        findings = await self.check()
+        conflicts = [finding for finding in findings if finding.refuses]
+        if conflicts:
+            raise TopicConflictError("\n".join(f"{found.topic}: {found.text}" for found in conflicts))
+        return findings
+
+    async def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """Return the committed offsets of a consumer group."""
+        found: dict[Any, Any] = await self._client.list_consumer_group_offsets(group)
+        return {(tp.topic, tp.partition): meta.offset for tp, meta in found.items() if meta.offset >= 0}

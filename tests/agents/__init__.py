@@ -1,0 +1,1 @@
+"""Faust's own objects on fakes: no broker."""

@@ -1,0 +1,262 @@
+"""Whether a deployment that has come to rest lost, doubled or changed anything, told without the engine's positions.
+
+``python -m tests.oracle`` examines the deployment that the environment names
+and prints one line of JSON; exit status 0 means exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from journey.engine import PoisonError, Shard, fold
+from journey.entries import read_page
+from streams import topics
+from streams.logs import read_all
+from streams.records import Parsed, parse_control, parse_events
+from streams.replay import Verdict, verify
+from streams.settings import Settings, load
+
+MOST_FAULTS: Final = 20
+Source = tuple[str, int, int]  # topic, partition, offset
+
+
+@dataclass
+class Finding:
+    """What was counted, and what is wrong."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def is_exact(self) -> bool:
+        return not self.faults
+
+    def line(self) -> str:
+        """Return it as one line of JSON."""
+        return orjson.dumps({"exact": self.is_exact, **self.figures, "faults": self.faults[:MOST_FAULTS]}).decode()
+
+    def expect(self, what: str, wrong: Iterable[Any]) -> None:
+        """Note a fault if anything is wrong."""
+        found = list(wrong)
+        if found:
+            self.faults.append(f"{len(found)} {what}: {found[:3]!r:.400}")
+
+
+@dataclass
+class Raw:
+    """What is in the raw topics."""
+
+    events: dict[Source, tuple[str, str, str]] = field(default_factory=dict)  # customer, type, message id
+    routes: dict[Source, set[int]] = field(default_factory=dict)  # journal partitions of its entries
+    refused: set[Source] = field(default_factory=set)
+
+    def take(self, records: list[Any], parsed: list[Parsed]) -> None:
+        """Note what became of the records of a topic."""
+        for record, one in zip(records, parsed, strict=True):
+            source = (record.topic, record.partition, record.offset)
+            if one.dead_letter is not None:
+                self.refused.add(source)
+            self.routes[source] = {number for number, _ in one.entries}
+            for _, entry in one.entries:
+                if entry["k"] == "event":
+                    self.events[source] = (entry["c"], entry["t"], entry["id"])
+
+
+async def examine(settings: Settings, verdict: Verdict, *, unique_ids: bool = True) -> Finding:
+    """Examine a deployment to which nothing is published any more, and which has taken and folded everything.
+
+    Parameters
+    ----------
+    verdict
+        What ``verify`` found while the workers ran.
+    unique_ids
+        Every event has a message id of its own, so each has to be counted;
+        otherwise repeats of an id may be counted as duplicates.
+    """
+    finding = Finding()
+    raw = await _read_raw(settings)
+    live = await _newest_records(settings)
+    folded_to = {number: orjson.loads(mine[b"\0partition/%d" % number])["at"] for number, mine in live.items()}
+    shards, told = await _fold_journal(settings, raw, folded_to, finding)
+    _compare_counts(raw, live, finding, unique_ids=unique_ids)
+    _compare_state(shards, live, finding)
+    await _compare_triggers(settings, told, finding)
+    await _compare_letters(settings, raw, finding)
+    finding.expect("digests differ", [number for number, (ours, again) in verdict.digests.items() if ours != again])
+    finding.expect("differences found by verify", [] if verdict.identical else [verdict.shown()])
+    finding.figures |= {
+        "raw": len(raw.routes), "accepted": len(raw.events), "refused": len(raw.refused),
+        "customers": verdict.customers,
+        "pages": verdict.pages, "entries": verdict.entries,
+    }  # fmt: skip
+    return finding
+
+
+async def _read_raw(settings: Settings) -> Raw:
+    raw = Raw()
+    for name in topics.RAW:
+        records = [record async for record in read_all(settings, settings.topic(name))]
+        raw.take(records, parse_events(name.removeprefix("events."), records, settings.partitions))
+    records = [record async for record in read_all(settings, settings.topic(topics.CONTROL))]
+    raw.take(records, parse_control(records, settings.partitions))
+    return raw
+
+
+async def _fold_journal(
+    settings: Settings, raw: Raw, folded_to: dict[int, int], finding: Finding
+) -> tuple[dict[int, dict[bytes, bytes]], dict[str, bytes]]:
+    """Fold the journal in memory, as far as the live state reflects it; only ticks may come after.
+
+    Return the records of each partition, and the bytes of each trigger by its id.
+    """
+    pages: dict[int, list[Any]] = defaultdict(list)
+    async for record in read_all(settings, settings.topic(topics.JOURNAL)):
+        pages[record.partition].append(record)
+    reached: dict[Source, set[int]] = defaultdict(set)
+    repeats = ticks = 0
+    disordered: list[Any] = []
+    for number, records in pages.items():
+        highest: dict[str, int] = {}
+        for record in records:
+            for entry in read_page(record.value):
+                if "src" not in entry:
+                    ticks += 1
+                    continue
+                topic, partition, offset = entry["src"]
+                last = highest.get(f"{topic}/{partition}", -1)
+                if offset > last:
+                    highest[f"{topic}/{partition}"] = offset
+                    reached[topic, partition, offset].add(number)
+                else:
+                    repeats += 1
+                    # a repeat of what was never there before would be skipped by every fold: a hole
+                    if number not in reached[topic, partition, offset]:
+                        disordered.append((number, entry["src"]))
+    finding.expect("entries that come after later ones of their source", disordered)
+    finding.expect(
+        "raw records not in all their journal partitions",
+        [source for source, routes in raw.routes.items() if routes - reached[source]],
+    )
+    finding.expect("entries of no raw record", [source for source in reached if source not in raw.routes])
+    shards: dict[int, dict[bytes, bytes]] = {}
+    told: dict[str, bytes] = {}
+    poisoned = 0
+    for number, records in pages.items():
+        end = folded_to.get(number, -1)
+        late = [entry for record in records if record.offset > end for entry in read_page(record.value)]
+        finding.expect("entries that were not folded", [entry for entry in late if entry["k"] != "tick"])
+        shard = _fold(number, [record for record in records if record.offset <= end])
+        poisoned += len(shard.poisoned)
+        shards[number] = dict(shard.changes())
+        for trigger in shard.triggers:
+            told.setdefault(trigger.id, orjson.dumps(trigger.body))
+    finding.figures |= {"repeated_entries": repeats, "ticks": ticks, "poisoned": poisoned}
+    return shards, told
+
+
+def _fold(number: int, records: list[Any]) -> Shard:
+    poisoned: set[tuple[int, int]] = set()
+    while True:
+        shard = Shard(number, lambda _: None, ())
+        shard.poisoned = poisoned
+        try:
+            for record in records:
+                fold(shard, record.offset, read_page(record.value))
+        except PoisonError as poison:
+            poisoned = poisoned | {(poison.offset, poison.index)}
+        else:
+            return shard
+
+
+async def _newest_records(settings: Settings) -> dict[int, dict[bytes, bytes]]:
+    """Return what the changelog holds for each key: the record that reflects the most."""
+    newest: dict[int, dict[bytes, tuple[int, bytes]]] = defaultdict(dict)
+    async for record in read_all(settings, topics.changelog(settings)):
+        at = orjson.loads(record.value)["at"]
+        known = newest[record.partition].get(record.key)
+        if known is None or at >= known[0]:
+            newest[record.partition][record.key] = (at, record.value)
+    return {number: {key: value for key, (_, value) in mine.items()} for number, mine in newest.items()}
+
+
+def _compare_counts(raw: Raw, live: dict[int, dict[bytes, bytes]], finding: Finding, *, unique_ids: bool) -> None:
+    counted: Counter[tuple[str, str]] = Counter()
+    duplicates: Counter[str] = Counter()
+    for records in live.values():
+        for key, value in records.items():
+            if not key.startswith(b"\0"):
+                customer = orjson.loads(value)
+                duplicates[customer["key"]] += customer.get("duplicates", 0)
+                for type_, count in customer.get("counts", {}).items():
+                    counted[customer["key"], type_] += count
+    published = Counter((customer, type_) for customer, type_, _ in raw.events.values())
+    short, over = published - counted, counted - published
+    finding.expect("events counted more than once, or of nobody", over.items())
+    missing: Counter[str] = Counter()
+    for (customer, _), count in short.items():
+        missing[customer] += count
+    finding.expect("customers with lost events", (missing - duplicates).items())
+    finding.expect("customers with duplicates that are none", (duplicates - missing).items())
+    if unique_ids:
+        finding.expect("events of one id of their own taken for duplicates", (+duplicates).items())
+    else:
+        seen = Counter((customer, name) for customer, _, name in raw.events.values())
+        spare: Counter[str] = Counter()
+        for (customer, _), count in seen.items():
+            spare[customer] += count - 1
+        finding.expect("customers with more duplicates than repeated ids", (duplicates - spare).items())
+    finding.figures |= {"counted": counted.total(), "duplicates": duplicates.total()}
+
+
+def _compare_state(
+    shards: dict[int, dict[bytes, bytes]], live: dict[int, dict[bytes, bytes]], finding: Finding
+) -> None:
+    for number in shards.keys() | live.keys():
+        ours, again = live.get(number, {}), shards.get(number, {})
+        differ = [(number, key, ours.get(key), again.get(key)) for key in ours.keys() | again.keys()
+                  if ours.get(key) != again.get(key)]  # fmt: skip
+        finding.expect("records that differ from the fold of the journal", differ)
+
+
+async def _compare_triggers(settings: Settings, told: dict[str, bytes], finding: Finding) -> None:
+    sent: dict[str, bytes] = {}
+    other: list[str] = []
+    repeats = 0
+    async for record in read_all(settings, settings.topic(topics.TRIGGERS)):
+        name = orjson.loads(record.value)["id"]
+        repeats += name in sent
+        if sent.setdefault(name, record.value) != record.value or told.get(name, record.value) != record.value:
+            other.append(name)
+    finding.expect("triggers sent again with other bytes", other)
+    finding.expect("triggers that were never sent", told.keys() - sent.keys())
+    finding.expect("triggers that no fold causes", sent.keys() - told.keys())
+    finding.figures |= {"triggers": len(sent), "trigger_repeats": repeats}
+
+
+async def _compare_letters(settings: Settings, raw: Raw, finding: Finding) -> None:
+    letters: Counter[Source] = Counter()
+    poison = 0
+    async for record in read_all(settings, settings.topic(topics.DEAD_LETTERS)):
+        letter = orjson.loads(record.value)
+        if letter["stage"] == "ingest":
+            source = letter["source"]
+            letters[source["topic"], source["partition"], source["offset"]] += 1
+        else:
+            poison += 1
+    finding.expect("refused records without a dead letter", raw.refused - letters.keys())
+    finding.expect("dead letters of records that were accepted", letters.keys() - raw.refused)
+    finding.figures |= {"dead_letter_repeats": letters.total() - len(letters), "poison_letters": poison}
+
+
+if __name__ == "__main__":
+    settings_told = load()
+    found = asyncio.run(examine(settings_told, asyncio.run(verify(settings_told))))
+    sys.stdout.write(found.line() + "\n")
+    sys.exit(not found.is_exact)
