@@ -1,6 +1,6 @@
 """Wire <-> domain: raw events in, journal entries and dead letters out. Validation is pure: a repeat decides alike.
 
-A whole chunk is validated at once; only when something in it is wrong are the
+Many events are validated at once; only when something in them is wrong are the
 wrong ones told apart, so one bad event never rejects its neighbours.
 """
 
@@ -31,7 +31,18 @@ from journey.errors import (
     UnsupportedVersionError,
     WrongTopicError,
 )
-from journey.events import CLASS_OF, CLASSES, DAY, GREATEST, RECEIVED_AHEAD, TYPES, YEAR_2000, YEAR_2100, occurred_at
+from journey.events import (
+    CLASS_OF,
+    CLASSES,
+    DAY,
+    GREATEST,
+    RECEIVED_AHEAD,
+    SECOND,
+    TYPES,
+    YEAR_2000,
+    YEAR_2100,
+    occurred_at,
+)
 from journey.ids import customer_key, derive, is_blocked, route
 from journey.triggers import rfc3339
 
@@ -47,6 +58,7 @@ EVENT_VERSION: Final = 1
 SCOPE_CHARS: Final = 255
 CHANNEL_CHARS: Final = SCOPE_CHARS - len("marketing.")  # leaving a channel revokes ``marketing.<channel>``
 TRAIT_ITEMS: Final = 20
+SLICE: Final = 128  # events validated at once: few enough for the processor's cache, enough to share what a call costs
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -204,7 +216,7 @@ class Envelope(TypedDict):
     sent_at: NotRequired[Text]
     received_at: NotRequired[Text]
     source: NotRequired[Text]
-    v: NotRequired[Annotated[int, Field(strict=True, ge=1)]]
+    v: NotRequired[Annotated[int, Field(strict=True, ge=1, le=EVENT_VERSION)]]
     historical: NotRequired[Flag]
     context: NotRequired[Context]
 
@@ -301,10 +313,16 @@ class Parsed(NamedTuple):
 
 # ---- time ------------------------------------------------------------------------------------------------------------
 
-_RFC3339: Final = re.compile(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
+_RFC3339: Final = re.compile(r"^\d{4}-\d\d-\d\d[Tt ](?!24)\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# of 2026-11-20T08:12:44.292Z, as nearly everybody writes it: the minute, the second, the rest
+_OF_MINUTE, _OF_SECOND = 17, 20
+_SECONDS: Final = {f"{second:02d}.": second * SECOND for second in range(60)}
+_MILLISECONDS: Final = {f"{ms:03d}Z": ms for ms in range(1000)}
+_MINUTES: Final[dict[str, int]] = {}  # what was read lately
+_MOST_MINUTES: Final = 20_000
 
 
 def parse_time(field: str, text: str) -> int:
@@ -315,26 +333,28 @@ def parse_time(field: str, text: str) -> int:
     BadTimeError
         Not RFC 3339, or no such moment.
     """
-    # as nearly everybody writes it, 2026-11-20T08:12:44.292Z: the separators leave fromisoformat one way to read it
-    if (
-        len(text) == 24 and text[23] == "Z" and text[19] == "." and text[16] == text[13] == ":" and text[10] == "T"
-        and text[7] == text[4] == "-" and text[11:13] != "24"
-    ):  # fmt: skip
-        try:
-            since = datetime.fromisoformat(text) - _EPOCH
-        except ValueError:
-            pass  # told below
-        else:
-            return since.days * DAY + since.seconds * 1000 + since.microseconds // 1000
+    second, ms = _SECONDS.get(text[_OF_MINUTE:_OF_SECOND]), _MILLISECONDS.get(text[_OF_SECOND:])
+    if second is None or ms is None:
+        return _parse_time(field, text)
+    minute = _MINUTES.get(text[:_OF_MINUTE])
+    if minute is None:
+        minute = _parse_time(field, text) - second - ms
+        if len(_MINUTES) >= _MOST_MINUTES:
+            _MINUTES.clear()
+        _MINUTES[text[:_OF_MINUTE]] = minute
+    return minute + second + ms
+
+
+def _parse_time(field: str, text: str) -> int:
     if not _RFC3339.match(text):
         msg = "is not RFC 3339, such as 2026-11-20T08:12:44.292Z"
         raise BadTimeError(msg, field=field)
     try:
-        moment = datetime.fromisoformat(text.upper())
-        return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000
+        since = datetime.fromisoformat(text.upper()) - _EPOCH
     except (ValueError, OverflowError):
         msg = "no such moment"
         raise BadTimeError(msg, field=field) from None
+    return since.days * DAY + since.seconds * SECOND + since.microseconds // 1000
 
 
 # ---- limits and absence ----------------------------------------------------------------------------------------------
@@ -403,7 +423,8 @@ def _load(value: bytes | None) -> dict[str, Any]:
         text = "not an object"
         raise NotJsonError(text)
     # cheap bounds first: nearly all events are below them
-    if len(value) > STRING_CHARS or value.count(b",") >= LIST_ITEMS:
+    size = len(value)
+    if size > STRING_CHARS or (size > 2 * LIST_ITEMS and value.count(b",") >= LIST_ITEMS):
         _check_limits(event)
         if len(orjson.dumps(event.get("context"))) > CONTEXT_BYTES:
             text = f"over {CONTEXT_BYTES} bytes"
@@ -422,6 +443,24 @@ def _load(value: bytes | None) -> dict[str, Any]:
 
 def parse_events(cls: str, records: Sequence[RawMessage], partitions: int) -> list[Parsed]:
     """Validate a chunk of records of one class and return what becomes of each, in order."""
+    parsed: list[Parsed] = []
+    for start in range(0, len(records), SLICE):
+        some = records[start : start + SLICE]
+        try:
+            parsed += _all_valid(cls, some, partitions)
+        except (EventError, ValidationError, TypeError):
+            parsed += _told_apart(cls, some, partitions)
+    return parsed
+
+
+def _all_valid(cls: str, records: Sequence[RawMessage], partitions: int) -> list[Parsed]:
+    """Return the entries of events all of which are valid; raise whatever comes first when one is not."""
+    events = _ADAPTERS[cls].validate_python([_load(record.value) for record in records])
+    return [_entries(event, record, partitions) for event, record in zip(events, records, strict=True)]
+
+
+def _told_apart(cls: str, records: Sequence[RawMessage], partitions: int) -> list[Parsed]:
+    """Return the entries of the events that are valid, and the dead letters of the others."""
     loaded: list[dict[str, Any]] = []
     where: list[int] = []
     parsed: list[Parsed | None] = [None] * len(records)
@@ -435,10 +474,10 @@ def parse_events(cls: str, records: Sequence[RawMessage], partitions: int) -> li
             loaded.append(event)
             where.append(index)
     adapter = _ADAPTERS[cls]
+    faults: dict[int, EventError] = {}
     try:
         valid = adapter.validate_python(loaded)
     except ValidationError as error:
-        faults: dict[int, EventError] = {}
         for fault in error.errors(include_url=False, include_context=False, include_input=False):
             index = int(fault["loc"][0])
             known, told = faults.get(index), _as_event_error(fault, loaded[index])
@@ -501,62 +540,64 @@ def _as_event_error(fault: Any, event: dict[str, Any]) -> EventError:
     return BadFieldError(text, field=field)
 
 
-def _known_id(event: dict[str, Any], field: str) -> str | None:
-    value: str | None = event.get(field)
-    return None if value is None or is_blocked(value) else value
-
-
 def _entries(event: dict[str, Any], record: RawMessage, partitions: int) -> Parsed:
     """Return the entries of a valid event: its own, and a link at the anonymous id's partition where one is due."""
-    user_id, anonymous_id = _known_id(event, "user_id"), _known_id(event, "anonymous_id")
+    get = event.get
+    user_id, anonymous_id = get("user_id"), get("anonymous_id")
+    if user_id is not None and is_blocked(user_id):
+        user_id = None
+    if anonymous_id is not None and is_blocked(anonymous_id):
+        anonymous_id = None
     key = customer_key(user_id, anonymous_id)
     if key is None:
-        if "user_id" in event or "anonymous_id" in event:
-            field = "user_id" if "user_id" in event else "anonymous_id"
-            msg = "the only id is a placeholder"
-            raise BlockedIdError(msg, field=field)
-        msg = "user_id or anonymous_id is required"
-        raise MissingIdError(msg, field="user_id")
+        raise _no_id(event)
     at = record.timestamp
     if at >= YEAR_2100:
         msg = "the record says it was received after 2100"
         raise BadTimeError(msg, field="received_at")
-    if "received_at" in event:
-        told = parse_time("received_at", event["received_at"])
+    if (text := get("received_at")) is not None:
+        told = parse_time("received_at", text)
         if told < YEAR_2000:
             msg = "before the year 2000"
             raise BadTimeError(msg, field="received_at")
         if told <= at + RECEIVED_AHEAD:
             at = told
-    sent = parse_time("sent_at", event["sent_at"]) if "sent_at" in event else None
+    sent = None if (text := get("sent_at")) is None else parse_time("sent_at", text)
     happened = occurred_at(parse_time("occurred_at", event["occurred_at"]), sent, at)
     if happened < YEAR_2000:
         msg = "before the year 2000"
         raise BadTimeError(msg, field="occurred_at")
-    type_, data = event["type"], event.get("data", {})
-    _check_data(type_, data)
+    type_, data = event["type"], get("data", {})
+    if "extra" in data or type_ == "feedback.satisfaction":
+        _check_data(type_, data)
     src = [record.topic, record.partition, record.offset]
     entry: Entry = {
         "k": "event", "at": at, "src": src, "c": key,
-        "id": event.get("message_id") or _own_id(record),
+        "id": get("message_id") or _own_id(record),
         "t": type_, "oc": happened, "d": data,
     }  # fmt: skip
-    if event.get("historical"):
+    if get("historical"):
         entry["h"] = True
-    if context := event.get("context"):
+    if context := get("context"):
         entry["x"] = context
-    if user_id is not None and anonymous_id is not None:
-        entry["an"] = anonymous_id
     home = route(key, partitions)
-    linked = _linked(type_, data, user_id, anonymous_id)
-    if linked is None:
-        return Parsed(at, ((home, entry),), None)
-    there = route(linked, partitions)
-    if there == home:
-        entry["link"] = linked
-        return Parsed(at, ((home, entry),), None)
-    link: Entry = {"k": "link", "at": at, "src": src, "c": linked, "to": key}
-    return Parsed(at, ((home, entry), (there, link)), None)
+    if user_id is not None:
+        if anonymous_id is not None:
+            entry["an"] = anonymous_id
+        linked = _linked(type_, data, anonymous_id)
+        if linked is not None:
+            there = route(linked, partitions)
+            if there != home:
+                link: Entry = {"k": "link", "at": at, "src": src, "c": linked, "to": key}
+                return Parsed(at, ((home, entry), (there, link)), None)
+            entry["link"] = linked
+    return Parsed(at, ((home, entry),), None)
+
+
+def _no_id(event: dict[str, Any]) -> EventError:
+    if "user_id" in event or "anonymous_id" in event:
+        return BlockedIdError("the only id is a placeholder", field="user_id" if "user_id" in event else "anonymous_id")
+    return MissingIdError("user_id or anonymous_id is required", field="user_id")
 
 
 def _own_id(record: RawMessage) -> str:
@@ -567,10 +608,8 @@ def _own_id(record: RawMessage) -> str:
     return derive(record.topic, str(record.partition), str(record.offset))
 
 
-def _linked(type_: str, data: dict[str, Any], user_id: str | None, anonymous_id: str | None) -> str | None:
-    """Return the key of the anonymous id that this event proves to be the user's."""
-    if user_id is None:
-        return None
+def _linked(type_: str, data: dict[str, Any], anonymous_id: str | None) -> str | None:
+    """Return the key of the anonymous id that an event of a known user proves to be theirs."""
     if type_ == "profile.alias" and data.get("previous_kind", "anonymous") == "anonymous":
         previous = data["previous_id"]
         return None if is_blocked(previous) else "a:" + previous
