@@ -22,17 +22,18 @@ class Chunk:
     headers: tuple[tuple[str, bytes], ...] = ()
     checksum: int | None = None
     serialized_key_size = 0
+    timestamp_type: int | None = None
 
     def __init__(self, records: list[Any]) -> None:
         last = records[-1]
         self.topic, self.partition, self.offset = last.topic, last.partition, last.offset
-        self.timestamp, self.timestamp_type = last.timestamp, last.timestamp_type
-        self.value = records
-        self.serialized_value_size = sum(record.serialized_value_size for record in records)
+        self.timestamp, self.value = last.timestamp, records
+        self.serialized_value_size = sum([len(record.value) for record in records if record.value is not None])
 
 
 def chunk_scheduler(limits: dict[str, int]) -> type[DefaultSchedulingStrategy]:
     """Return a scheduler that cuts chunks of at most so many records; topics without a limit stay record by record."""
+    faust_fixes.light_topics.update(limits)
 
     class ChunkScheduler(DefaultSchedulingStrategy):
         def iterate(self, records: dict[Any, list[Any]]) -> Iterator[tuple[Any, Any]]:
