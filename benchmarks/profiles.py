@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from journey.engine import Shard, fold
-from journey.entries import Entry, pages, read_page
+from journey.entries import pages, read_page
 from streams.records import Parsed, parse_events
 
 LINES: Final = 12
@@ -74,7 +74,7 @@ def of_ingest(records: Sequence[Any], partitions: int, chunk: int, most: int) ->
             pass
 
     def write(parsed: list[Parsed]) -> None:
-        entries: dict[int, list[Entry]] = {}
+        entries: dict[int, list[bytes]] = {}
         for one in parsed:
             for number, entry in one.entries:
                 entries.setdefault(number, []).append(entry)

@@ -41,24 +41,21 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def pages(entries: list[Entry], most_entries: int = PAGE_ENTRIES, most_bytes: int = PAGE_BYTES) -> Iterator[bytes]:
-    """Cut entries into pages: JSON arrays of at most so many entries and bytes, in order.
+def pages(entries: list[bytes], most_entries: int = PAGE_ENTRIES, most_bytes: int = PAGE_BYTES) -> Iterator[bytes]:
+    """Join encoded entries into pages: JSON arrays of at most so many entries and bytes, in order.
 
-    A page that comes out too large is halved; a single entry is never cut
-    (raw events are at most 32 KB, so one always fits).
+    A single entry is never cut (raw events are at most 32 KB, so one always
+    fits).
     """
-    for start in range(0, len(entries), most_entries):
-        yield from _fitting(entries[start : start + most_entries], most_bytes)
-
-
-def _fitting(entries: list[Entry], most_bytes: int) -> Iterator[bytes]:
-    page = orjson.dumps(entries)
-    if len(page) <= most_bytes or len(entries) == 1:
-        yield page
-        return
-    half = len(entries) // 2
-    yield from _fitting(entries[:half], most_bytes)
-    yield from _fitting(entries[half:], most_bytes)
+    start, size = 0, 1
+    for at, entry in enumerate(entries):
+        longer = size + len(entry) + 1
+        if at > start and (at - start == most_entries or longer > most_bytes):
+            yield b"[%b]" % b",".join(entries[start:at])
+            start, longer = at, len(entry) + 2
+        size = longer
+    if entries:
+        yield b"[%b]" % b",".join(entries[start:])
 
 
 def read_page(value: bytes) -> list[Entry]:

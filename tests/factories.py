@@ -15,15 +15,31 @@ import orjson
 from hypothesis import strategies as st
 
 from journey.engine import Shard, fold
-from journey.entries import Entry
+from journey.entries import PAGE_BYTES, PAGE_ENTRIES, Entry, pages
 from journey.events import DAY, HOUR, MINUTE, SECOND
 from journey.state import Customer
 from journey.triggers import STAGE_CHANGED, TRIGGER, Trigger
+from streams.records import Parsed
 
 NOON: Final = 1_780_315_200_000  # 2026-06-01T12:00:00Z
 
 Json = dict[str, Any]
 Records = dict[bytes, bytes]
+
+
+# ---- pages -----------------------------------------------------------------------------------------------------------
+
+
+def loaded(parsed: Parsed) -> tuple[tuple[int, Any], ...]:
+    """Return the entries of what was parsed, each with its journal partition."""
+    return tuple((number, orjson.loads(entry)) for number, entry in parsed.entries)
+
+
+def encoded_pages(
+    entries: Iterable[Entry], most_entries: int = PAGE_ENTRIES, most_bytes: int = PAGE_BYTES
+) -> Iterator[bytes]:
+    """Cut entries into pages."""
+    return pages([orjson.dumps(entry) for entry in entries], most_entries, most_bytes)
 
 
 # ---- entries ---------------------------------------------------------------------------------------------------------

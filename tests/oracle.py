@@ -22,6 +22,7 @@ from streams.logs import read_all
 from streams.records import Parsed, parse_control, parse_events
 from streams.replay import Verdict, verify
 from streams.settings import Settings, load
+from tests.factories import loaded
 
 MOST_FAULTS: Final = 20
 Source = tuple[str, int, int]  # topic, partition, offset
@@ -64,7 +65,7 @@ class Raw:
             if one.dead_letter is not None:
                 self.refused.add(source)
             self.routes[source] = {number for number, _ in one.entries}
-            for _, entry in one.entries:
+            for _, entry in loaded(one):
                 if entry["k"] == "event":
                     self.events[source] = (entry["c"], entry["t"], entry["id"])
 

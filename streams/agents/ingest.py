@@ -8,7 +8,7 @@ from binascii import crc32
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from journey.entries import PAGE_VERSION, Entry, pages
+from journey.entries import PAGE_VERSION, pages
 from journey.errors import PositionGapError
 from streams import faust_fixes, topics
 from streams.appends import Log, Record
@@ -123,7 +123,7 @@ class Ingest:
         self.merge.add(tp, event, parsed)
 
     async def _append(self, parsed: list[Parsed]) -> None:
-        entries: dict[int, list[Entry]] = {}
+        entries: dict[int, list[bytes]] = {}
         letters: dict[int, list[Record]] = {}
         for one in parsed:
             for number, entry in one.entries:

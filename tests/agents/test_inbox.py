@@ -16,6 +16,7 @@ from streams.agents.ingest import Ingest
 from streams.chunks import Inbox
 from streams.errors import LogTruncatedError
 from streams.settings import Settings
+from tests.factories import loaded
 from tests.waiting import eventually
 
 CLICKS = TP("events.click", 0)
@@ -178,7 +179,7 @@ def ingest(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> Ingest:
 
 def taken(ingest: Ingest) -> list[int]:
     parsed, _ = ingest.merge.take(float("inf"))
-    return [entry["src"][2] for one in parsed for _, entry in one.entries]
+    return [entry["src"][2] for one in parsed for _, entry in loaded(one)]
 
 
 def test_what_follows_is_taken(ingest: Ingest) -> None:

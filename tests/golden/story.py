@@ -14,10 +14,10 @@ from typing import Final
 import orjson
 
 from journey.engine import Shard, fold
-from journey.entries import Entry, pages, read_page
+from journey.entries import Entry, read_page
 from journey.state import FOLD_VERSION, partition_key
 from streams.records import parse_control, parse_events
-from tests.factories import Raw
+from tests.factories import Raw, encoded_pages, loaded
 
 FOLDER: Final = Path(__file__).parent
 STORY: Final = FOLDER / "story.jsonl"
@@ -41,7 +41,7 @@ def entries() -> list[Entry]:
             (parsed,) = parse_control([record], 1)
         else:
             (parsed,) = parse_events(topic.removeprefix("events."), [record], 1)
-        journal += [entry for _, entry in parsed.entries]
+        journal += [entry for _, entry in loaded(parsed)]
         letters += parsed.dead_letter is not None
     if letters != LETTERS:
         msg = f"{letters} events of the story are refused, not {LETTERS}"
@@ -52,7 +52,7 @@ def entries() -> list[Entry]:
 def outcome() -> tuple[bytes, bytes]:
     """Return what the fold makes of the story: its triggers, a line each, and all records."""
     shard = Shard(0, lambda _key: None, ())
-    for offset, page in enumerate(pages(entries(), PAGE_ENTRIES)):
+    for offset, page in enumerate(encoded_pages(entries(), PAGE_ENTRIES)):
         fold(shard, offset, read_page(page))
     triggers = b"".join(orjson.dumps(trigger.body) + b"\n" for trigger in shard.triggers)
     shown = {key.decode().lstrip("\0"): orjson.loads(record) for key, record in shard.changes()}

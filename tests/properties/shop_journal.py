@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import orjson
 
 from journey.engine import Shard, fold
-from journey.entries import Entry, pages, read_page
+from journey.entries import Entry, read_page
 from journey.events import HOUR
 from journey.state import partition_key
 from streams.raw import RawRecord
 from streams.records import Parsed, parse_events
 from streams.replay import digest
 from streams.shop import generate
-from tests.factories import Raw, clock, tick
+from tests.factories import Raw, clock, encoded_pages, loaded, tick
 
 PARTITIONS = 8
 CHUNK_RECORDS = 500
@@ -72,12 +72,12 @@ def fold_shop(records: Iterable[RawRecord]) -> Folded:
     for parsed in parsed_in_order(records):
         letters += parsed.dead_letter is not None
         end = max(end, parsed.at)
-        for number, entry in parsed.entries:
+        for number, entry in loaded(parsed):
             journal[number].append(entry)
     shards = [Shard(number, lambda _key: None, ()) for number in range(PARTITIONS)]
     for shard, entries in zip(shards, journal, strict=True):
         entries.append(tick(end + 3 * HOUR, ["journey.control", 0, 1]))
-        for offset, page in enumerate(pages(entries)):
+        for offset, page in enumerate(encoded_pages(entries)):
             fold(shard, offset, read_page(page))
     return Folded(shards, letters)
 

@@ -7,20 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journey.engine import Shard, fold
-from journey.entries import Entry, encode, pages, read_page
+from journey.entries import Entry, encode, read_page
 from journey.features import document, features
 from journey.positions import ENTRIES_PER_PAGE_LIMIT
 from journey.state import read_customer, read_partition
 from journey.triggers import Trigger
-from tests.factories import (
-    Records,
-    cut,
-    fold_at_once,
-    fold_written,
-    histories,
-    sizes,
-    without_stamps,
-)
+from tests.factories import Records, cut, encoded_pages, fold_at_once, fold_written, histories, sizes, without_stamps
 
 quickly = settings(max_examples=100, deadline=None)
 
@@ -158,7 +150,7 @@ def test_every_record_reads_back_as_it_was_written(history: list[Entry], some: l
 @quickly
 @given(histories(), st.integers(1, 9), st.integers(200, 5000))
 def test_pages_hold_all_entries_in_order(history: list[Entry], most: int, most_bytes: int) -> None:
-    cuts = list(pages(history, most, most_bytes))
+    cuts = list(encoded_pages(history, most, most_bytes))
     read = [read_page(value) for value in cuts]
     assert [entry for page in read for entry in page] == history
     assert all(len(page) <= most for page in read)

@@ -14,7 +14,7 @@ from journey.events import CLASSES
 from journey.features import document
 from journey.state import read_customer
 from streams.records import Parsed, parse_control, parse_events
-from tests.factories import NOON, Json, Raw
+from tests.factories import NOON, Json, Raw, loaded
 from tests.schemas.catalogue import event_examples, validator
 
 quickly = settings(max_examples=100, deadline=None)
@@ -98,7 +98,7 @@ def check(one: Parsed) -> None:
     if one.dead_letter is not None:
         validator("journey.dead_letter.v1").validate(orjson.loads(one.dead_letter[1]))
     else:
-        page = orjson.loads(orjson.dumps([entry for _, entry in one.entries]))
+        page = orjson.loads(orjson.dumps([entry for _, entry in loaded(one)]))
         validator("journey.page.v1").validate(page)
         assert all(0 <= number < PARTITIONS for number, _ in one.entries)
 
@@ -126,7 +126,7 @@ def test_what_is_accepted_can_be_folded_written_and_shown(some: list[bytes]) -> 
         cls = type_.partition(".")[0] if isinstance(type_, str) else ""
         if cls in CLASSES:
             (one,) = parse_events(cls, [Raw(value, f"events.{cls}", offset, timestamp=NOON + offset)], 1)
-            entries += [entry for _, entry in one.entries]
+            entries += [entry for _, entry in loaded(one)]
     shard = Shard(0, lambda _key: None, ())
     fold(shard, 0, read_page(orjson.dumps(entries)))
     assert shard.counts["failed_timers"] == 0

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journey.entries import Entry
 from streams.merge import FOR_EVER, Merge
 from streams.records import Parsed
-from tests.factories import tick
+from tests.factories import loaded, tick
 
 
 def parsed(at: int, name: str = "") -> Parsed:
     """Return what became of a record received at a moment."""
     entry: Entry = tick(at, [name, 0, at])
-    return Parsed(at, ((0, entry),), None)
+    return Parsed(at, ((0, orjson.dumps(entry)),), None)
 
 
 def letter(at: int) -> Parsed:
@@ -121,4 +122,4 @@ def test_nothing_is_lost_doubled_or_overtaken(chunks: list[tuple[str, list[int]]
         done += finished
     assert sorted(done) == list(range(len(chunks)))
     for name, records in given_.items():
-        assert [one for one in taken if one.entries[0][1]["src"][0].startswith(name)] == records
+        assert [one for one in taken if loaded(one)[0][1]["src"][0].startswith(name)] == records

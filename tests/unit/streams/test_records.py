@@ -10,7 +10,7 @@ from journey.errors import BadTimeError
 from journey.events import CLASSES, DAY, GREATEST, HOUR, SECOND, YEAR_2000, YEAR_2100
 from journey.ids import derive, route
 from streams.records import Parsed, dead_letter, parse_control, parse_events, parse_time
-from tests.factories import NOON, Json, Raw, item, raw
+from tests.factories import NOON, Json, Raw, item, loaded, raw
 from tests.schemas.catalogue import Example, event_examples, rejected, validator
 
 PARTITIONS = 8
@@ -25,7 +25,7 @@ def entry_of(record: Raw) -> Json:
     """Return the entry of an accepted event, without its links."""
     (one,) = parse(record)
     assert one.dead_letter is None, orjson.loads(one.dead_letter[1])
-    entry: Json = dict(one.entries[0][1])
+    entry: Json = dict(loaded(one)[0][1])
     return entry
 
 
@@ -57,7 +57,7 @@ class TestContract:
         topic = example.schema.removesuffix(".v1")
         (one,) = parse(Raw(orjson.dumps(example.value), topic, timestamp=NOON + 365 * DAY))
         assert one.dead_letter is None
-        validator("journey.page.v1").validate(orjson.loads(orjson.dumps([entry for _, entry in one.entries])))
+        validator("journey.page.v1").validate(orjson.loads(orjson.dumps([entry for _, entry in loaded(one)])))
 
     @pytest.mark.parametrize("example", rejected(), ids=str)
     def test_every_rejected_one_is_refused_for_its_reason(self, example: Example) -> None:
@@ -78,7 +78,7 @@ class TestEntries:
         )  # fmt: skip
         (one,) = parse(record)
         assert one.at == NOON + 7
-        assert one.entries == (
+        assert loaded(one) == (
             (
                 route("u:42", PARTITIONS),
                 {
@@ -126,7 +126,7 @@ class TestEntries:
         records = [raw(0), raw(1, type="click.nothing", topic="events.click"), raw(2), raw(3, user_id=None), raw(4)]
         parsed = parse(*records)
         assert [bool(one.entries) for one in parsed] == [True, False, True, False, True]
-        assert [one.entries[0][1]["src"][2] for one in parsed if one.entries] == [0, 2, 4]
+        assert [loaded(one)[0][1]["src"][2] for one in parsed if one.entries] == [0, 2, 4]
 
     def test_no_records_are_no_entries(self) -> None:
         assert parse_events("click", [], PARTITIONS) == []
@@ -177,7 +177,7 @@ class TestLinks:
     def test_identify_alias_and_purchases_link(self, type_: str, data: Json) -> None:
         elsewhere = self.home("42", "far-", together=False)
         (one,) = parse(raw(7, type=type_, user_id="42", anonymous_id=elsewhere, data=data))
-        (number, entry), (there, link) = one.entries
+        (number, entry), (there, link) = loaded(one)
         if type_ == "profile.alias":
             assert (number, link["c"]) == (route("u:42", PARTITIONS), f"a:{elsewhere}")
         assert "link" not in entry
@@ -188,12 +188,12 @@ class TestLinks:
     def test_in_one_partition_the_event_carries_the_link(self) -> None:
         here = self.home("42", "near-", together=True)
         (one,) = parse(raw(type="profile.identify", user_id="42", anonymous_id=here, data={"traits": {}}))
-        ((_, entry),) = one.entries
+        ((_, entry),) = loaded(one)
         assert entry["link"] == f"a:{here}"
 
     def test_an_alias_links_the_id_it_names(self) -> None:
         (one,) = parse(raw(type="profile.alias", user_id="42", data={"previous_id": "9f3c"}))
-        linked = [entry.get("link", entry["c"]) for _, entry in one.entries][-1]
+        linked = [entry.get("link", entry["c"]) for _, entry in loaded(one)][-1]
         assert linked == "a:9f3c"
 
     @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ class TestLinks:
     )
     def test_nothing_else_does(self, told: Json) -> None:
         (one,) = parse(raw(**told))
-        ((_, entry),) = one.entries
+        ((_, entry),) = loaded(one)
         assert "link" not in entry
 
 
@@ -496,15 +496,15 @@ class TestControl:
     def test_a_tick_goes_to_every_partition(self) -> None:
         one = self.control(k="tick", at=NOON + HOUR)
         entry = {"k": "tick", "at": NOON + HOUR, "src": ["journey.control", 0, 17]}
-        assert one.entries == ((0, entry), (1, entry), (2, entry))
+        assert loaded(one) == ((0, entry), (1, entry), (2, entry))
         assert one.at == NOON + HOUR
 
     def test_a_mark_goes_to_none(self) -> None:
         assert self.control(k="mark", at=NOON) == Parsed(NOON, (), None)
 
     def test_the_events_clock_begins_a_journal_at_no_time_at_all(self) -> None:
-        assert self.control(k="clock", clock="events").entries[0][1]["at"] == 0
-        assert self.control(k="clock", clock="wall").entries[0][1]["at"] == NOON
+        assert loaded(self.control(k="clock", clock="events"))[0][1]["at"] == 0
+        assert loaded(self.control(k="clock", clock="wall"))[0][1]["at"] == NOON
 
     @pytest.mark.parametrize(
         ("message", "reason"),

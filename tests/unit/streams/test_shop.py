@@ -15,6 +15,7 @@ from streams.files import utc_ms
 from streams.raw import TOPIC_OF_CLASS, RawRecord
 from streams.records import VALUE_BYTES, parse_events
 from streams.shop import BAD_KINDS, START_MS, STATES, Shop, expected, generate, open_shop, planted_states
+from tests.factories import loaded
 
 JOURNAL_PARTITIONS = 8
 
@@ -151,7 +152,7 @@ class TestCounts:
         for topic, records in by_topic.items():
             for parsed in parse_events(topic.partition(".")[2], records, JOURNAL_PARTITIONS):
                 refused += parsed.dead_letter is not None
-                for index, (_, entry) in enumerate(parsed.entries):
+                for index, (_, entry) in enumerate(loaded(parsed)):
                     if index == 0:
                         accepted.append((entry["c"], entry["id"]))
                     if entry["k"] == "link":
