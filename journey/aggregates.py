@@ -27,6 +27,7 @@ MOST_TRAIT_BYTES: Final = 32_768  # of all traits of a customer: a record has to
 MOST_SCOPES: Final = 32
 MOST_STARTS: Final = 8
 CART_CLOSES_AFTER: Final = 30 * DAY
+SAME_ITEM_WITHIN: Final = 7 * DAY
 NUMBERED: Final = "auto-"  # begins the ids of carts that have none
 NO_CURRENCY: Final = "XXX"  # ISO 4217: no currency was told
 GRANTED: Final = "granted"
@@ -37,36 +38,41 @@ _YEAR_2020: Final = 1_577_836_800_000
 # ---- duplicates: 24 h of journal time, 512 for each customer -------------------------------------------------------
 
 
+# ``ids`` is [hashes of all that is remembered, oldest first, as one text; hour, how many of it; hour, how many; ...]:
+# one search finds an id
+
+
 def is_repeat(customer: Customer, message_id: str, now: int) -> bool:
     """Tell whether this message id was seen before, and remember it.
 
     Remembered for at least 24 and at most 25 hours of journal time (whole
     hours are dropped), the newest 512 of a customer, each as eight bytes.
     """
-    wanted = seen_id(message_id)
-    hours = customer.get("ids")
-    hour = now // HOUR
-    if hours is None or hours[-1][0] < hour - REMEMBER_HOURS:
-        customer["ids"] = [[hour, wanted]]
+    wanted, hour = seen_id(message_id), now // HOUR
+    ids = customer.get("ids")
+    if ids is None:
+        customer["ids"] = [wanted, hour, 1]
         return False
-    if hours[0][0] < hour - REMEMBER_HOURS:
-        customer["ids"] = hours = [bucket for bucket in hours if bucket[0] >= hour - REMEMBER_HOURS]
-    length = 0
-    for _, hashes in hours:
-        found = hashes.find(wanted)
-        while found >= 0:
-            if found % SEEN_ID_LENGTH == 0:
-                return True
-            found = hashes.find(wanted, found + 1)
-        length += len(hashes)
-    if hours[-1][0] == hour:
-        hours[-1][1] += wanted
+    if ids[1] < hour - REMEMBER_HOURS:
+        while len(ids) > 1 and ids[1] < hour - REMEMBER_HOURS:
+            ids[0] = ids[0][ids[2] * SEEN_ID_LENGTH :]
+            del ids[1:3]
+    known = ids[0]
+    found = known.find(wanted)
+    while found >= 0:
+        if found % SEEN_ID_LENGTH == 0:
+            return True
+        found = known.find(wanted, found + 1)
+    ids[0] = known + wanted
+    if len(ids) > 1 and ids[-2] == hour:
+        ids[-1] += 1
     else:
-        hours.append([hour, wanted])
-    if length >= MOST_REMEMBERED * SEEN_ID_LENGTH:
-        hours[0][1] = hours[0][1][SEEN_ID_LENGTH:]
-        if not hours[0][1]:
-            del hours[0]
+        ids += (hour, 1)
+    if len(known) >= MOST_REMEMBERED * SEEN_ID_LENGTH:
+        ids[0] = ids[0][SEEN_ID_LENGTH:]
+        ids[2] -= 1
+        if not ids[2]:
+            del ids[1:3]
     return False
 
 
@@ -85,7 +91,9 @@ def weight(at: int, half_life_days: int) -> float:
 
 def decay(customer: Customer, name: str, half_life_days: int, happened: int, amount: float = 1.0) -> None:
     """Add an amount that halves every ``half_life_days``, counted from when it happened."""
-    sums = customer.setdefault("decayed", {})
+    sums = customer.get("decayed")
+    if sums is None:
+        sums = customer["decayed"] = {}
     sums[name] = sums.get(name, 0.0) + amount * weight(happened, half_life_days)
 
 
@@ -122,25 +130,59 @@ def visit(customer: Customer, happened: int, *, is_view: bool) -> None:
 
 # ---- recent items and categories: any order -------------------------------------------------------------------------
 
+# Each is one text that sorts by time: 13 digits of occurred_at (enough for 2000 to 2286), then what was done, then the
+# item. A list of parts would take four times as long to read and write.
+_DIGITS: Final = 13
+_WHAT: Final = {"buy": "b", "cart": "c", "view": "v", "wish": "w"}
+_WHAT_OF: Final = {letter: what for what, letter in _WHAT.items()}
+
 
 def note_item(customer: Customer, happened: int, what: str, item: dict[str, Any]) -> None:
     """Remember a look at an item, or what else was done with it: the newest 20, and the newest 8 categories."""
-    items = customer.setdefault("items", [])
-    insort(items, [happened, what, item["item_id"]])
+    at = str(happened).rjust(_DIGITS, "0")
+    items = customer.get("items")
+    if items is None:
+        items = customer["items"] = []
+    insort(items, at + _WHAT[what] + item["item_id"])
     if len(items) > MOST_ITEMS:
         del items[0]
     category = item.get("category")
     if category:
-        kept = customer.setdefault("categories", [])
+        kept = customer.get("categories")
+        if kept is None:
+            kept = customer["categories"] = []
         for known in kept:
-            if known[1] == category:
-                if happened > known[0]:
+            if known[_DIGITS:] == category:
+                if at > known[:_DIGITS]:
                     kept.remove(known)
-                    insort(kept, [happened, category])
+                    insort(kept, at + category)
                 return
-        insort(kept, [happened, category])
+        insort(kept, at + category)
         if len(kept) > MOST_CATEGORIES:
             del kept[0]
+
+
+def recent_items(customer: Customer) -> list[tuple[int, str, str]]:
+    """Return the remembered items as (occurred_at, what was done, item), oldest first."""
+    return [(int(one[:_DIGITS]), _WHAT_OF[one[_DIGITS]], one[_DIGITS + 1 :]) for one in customer.get("items", ())]
+
+
+def recent_categories(customer: Customer) -> list[tuple[int, str]]:
+    """Return the remembered categories as (occurred_at of the last item of it, category), oldest first."""
+    return [(int(one[:_DIGITS]), one[_DIGITS:]) for one in customer.get("categories", ())]
+
+
+def is_seen_again(customer: Customer, item_id: str, happened: int) -> bool:
+    """Tell whether something was done with an item in an earlier session, at most seven days ago."""
+    items = customer.get("items")
+    if items is None:
+        return False
+    for one in items:
+        if one[_DIGITS + 1 :] == item_id:
+            at = int(one[:_DIGITS])
+            if happened - SAME_ITEM_WITHIN <= at < customer["session"]["start"]:
+                return True
+    return False
 
 
 # ---- cart: any order, of carts one after another, as long as not five later changes of its line overtake an event ----

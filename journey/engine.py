@@ -14,7 +14,7 @@ from journey import aggregates as agg
 from journey import journeys, stages
 from journey.entries import Entry, encode
 from journey.errors import PositionGapError, StateError
-from journey.events import DAY, LATE_AFTER
+from journey.events import CLASS_OF, DAY, LATE_AFTER
 from journey.state import (
     Customer,
     Partition,
@@ -31,7 +31,6 @@ Read = Callable[[bytes], bytes | None]
 
 VIEWS: Final = frozenset(("click.product_viewed", "click.product_clicked"))
 CART_CHANGES: Final = frozenset(("cart.product_added", "cart.product_removed", "cart.cart_updated"))
-SAME_ITEM_WITHIN: Final = 7 * DAY
 
 
 class PoisonError(Exception):
@@ -225,7 +224,7 @@ class _Step:
             return
         type_, happened = entry["t"], entry["oc"]
         data = entry.get("d") or {}
-        historical = bool(entry.get("h"))
+        historical = "h" in entry and bool(entry["h"])
         customer["seen"] = now
         if historical:
             customer["historical"] = True
@@ -237,42 +236,41 @@ class _Step:
             customer["first"] = customer["last"] = happened
         else:
             counts[type_] = counts.get(type_, 0) + 1
-            if happened < customer["first"]:
-                customer["first"] = happened
-            elif happened > customer["last"]:
+            if happened > customer["last"]:
                 customer["last"] = happened
+            elif happened < customer["first"]:
+                customer["first"] = happened
         if "an" in entry:
             agg.know_as(customer, entry["an"])
         new_order = advocates = signs_up = False
-        told = entry.get("x")
-        if told and "consent" in told:
-            agg.set_consent(customer, happened, told["consent"])
-            signs_up = agg.GRANTED in told["consent"].values()
-        is_cart = False
-        if type_.startswith("click."):
+        if "x" in entry and (consent := entry["x"].get("consent")):
+            agg.set_consent(customer, happened, consent)
+            signs_up = agg.GRANTED in consent.values()
+        timers = customer["timers"].copy()
+        cls = CLASS_OF.get(type_)
+        if cls == "click":
             agg.visit(customer, happened, is_view=type_ in VIEWS)
             advocates = _click(customer, type_, happened, data, now)
-        elif type_.startswith("cart."):
-            is_cart = True
+        elif cls == "cart":
             agg.visit(customer, happened, is_view=False)
             _cart(customer, type_, happened, data, now)
-        elif type_.startswith("purchase."):
+        elif cls == "purchase":
             agg.visit(customer, happened, is_view=False)
             new_order = _purchase(customer, type_, happened, data)
-        elif type_.startswith("profile."):
+        elif cls == "profile":
             signs_up |= _profile(customer, type_, happened, data)
         else:
             advocates = _feedback(customer, type_, happened, data)
-        src = entry["src"]
         if counts is None:
-            self._tell(customer, stages.first_move(customer), now, Cause(message_id, type_, src), 0)
-        move = stages.on_event(customer, type_, now, new_order=new_order, advocates=advocates, signs_up=signs_up)
+            self._tell(customer, stages.first_move(customer), now, Cause(message_id, type_, entry["src"]), 0)
+        move = stages.on_event(customer, cls, now, new_order=new_order, advocates=advocates, signs_up=signs_up)
         if move is not None:
-            self._tell(customer, move, now, Cause(message_id, type_, src), 0)
-        if not historical and (is_cart or "runs" in customer):
-            cause, may_enter = Cause(message_id, type_, src), now - happened <= LATE_AFTER
+            self._tell(customer, move, now, Cause(message_id, type_, entry["src"]), 0)
+        if (cls == "cart" or "runs" in customer) and not historical:
+            cause, may_enter = Cause(message_id, type_, entry["src"]), now - happened <= LATE_AFTER
             journeys.on_event(customer, cause, now, new_order=new_order, may_enter=may_enter)
-        self.shard.agenda.note(customer)
+        if customer["timers"] != timers:
+            self.shard.agenda.note(customer)
 
     def _tell(self, customer: Customer, move: stages.Move, now: int, cause: Cause | None, due: int) -> None:
         """Say that a stage changed, but of history."""
@@ -292,7 +290,7 @@ def _click(customer: Customer, type_: str, happened: int, data: dict[str, Any], 
     if item is not None:
         name = item["item_id"]
         if type_ in VIEWS:
-            if agg.is_in_cart(customer, name) or _seen_in_another_session(customer, name, happened):
+            if agg.is_in_cart(customer, name) or agg.is_seen_again(customer, name, happened):
                 customer["evaluated"] = now
             agg.note_item(customer, happened, "view", item)
         elif type_ == "click.product_added_to_wishlist":
@@ -306,15 +304,6 @@ def _click(customer: Customer, type_: str, happened: int, data: dict[str, Any], 
             used.append(day)
             used.sort()
     return type_ == "click.product_reviewed" and (data.get("rating") or 0) >= 4
-
-
-def _seen_in_another_session(customer: Customer, item_id: str, happened: int) -> bool:
-    session = customer["session"]
-    begin, since = session["start"], happened - SAME_ITEM_WITHIN
-    for at, _, name in customer.get("items", ()):  # noqa: SIM110  # three times as fast as any() on this path
-        if name == item_id and since <= at < begin:
-            return True
-    return False
 
 
 def _cart(customer: Customer, type_: str, happened: int, data: dict[str, Any], now: int) -> None:

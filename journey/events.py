@@ -26,7 +26,7 @@ TYPES: Final[dict[str, tuple[str, ...]]] = {
 
 CLASS_OF: Final[dict[str, str]] = {f"{cls}.{name}": cls for cls, names in TYPES.items() for name in names}
 
-BEHAVIOUR: Final = ("click.", "cart.", "purchase.")  # what is done on a visit
+BEHAVIOUR: Final = ("click", "cart", "purchase")  # what is done on a visit
 
 SECOND: Final = 1_000  # all times and durations are integer milliseconds
 MINUTE: Final = 60 * SECOND

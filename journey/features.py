@@ -16,6 +16,7 @@ from journey.aggregates import (
     decayed,
     net_orders,
     order_gap,
+    recent_items,
 )
 from journey.events import DAY
 from journey.positions import entry_position
@@ -205,7 +206,7 @@ def document(customer: Customer, partition: int) -> tuple[int, dict[str, Any]]:
         ],
         "recommendations": [],
         "recent": [
-            {"item_id": item, "what": what, "at": rfc3339(at)} for at, what, item in reversed(customer.get("items", []))
+            {"item_id": item, "what": what, "at": rfc3339(at)} for at, what, item in reversed(recent_items(customer))
         ],
         "as_of": {"partition": partition, "position": position},
     }  # fmt: skip

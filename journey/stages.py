@@ -66,17 +66,17 @@ def first_move(customer: Customer) -> Move:
 
 
 def on_event(
-    customer: Customer, type_: str, now: int, *, new_order: bool, advocates: bool, signs_up: bool
+    customer: Customer, cls: str | None, now: int, *, new_order: bool, advocates: bool, signs_up: bool
 ) -> Move | None:
-    """Move the stage after an event was folded; return what changed, if anything."""
+    """Move the stage after an event of a class was folded; return what changed, if anything."""
     stage = customer["stage"]
     depth_before, vitality_before = stage["depth"], stage["vitality"]
     vitality_reason = None
     if vitality_before != "active":
-        vitality_reason = _vitality_on_event(customer, type_, now, new_order=new_order)
+        vitality_reason = _vitality_on_event(customer, cls, now, new_order=new_order)
     if advocates:
         customer["advocated"] = now
-    depth, text = _depth_on_event(customer, type_, now, new_order=new_order, advocates=advocates, signs_up=signs_up)
+    depth, text = _depth_on_event(customer, cls, now, new_order=new_order, advocates=advocates, signs_up=signs_up)
     depth_reason = None if depth == depth_before else _move_depth(customer, depth, text)
     if new_order and "weekly" not in stage:
         stage["weekly"] = now + WEEK
@@ -84,7 +84,7 @@ def on_event(
     if depth_reason is not None or vitality_reason is not None:
         _arm(customer)
         return _told(customer, name_of(depth_before, vitality_before), vitality_reason, depth_reason, now)
-    if TIMER not in customer["timers"] or type_.startswith("purchase."):
+    if TIMER not in customer["timers"] or cls == "purchase":
         _arm(customer)
     return None
 
@@ -106,7 +106,7 @@ def on_timer(customer: Customer, now: int) -> Move | None:
     return _told(customer, before, vitality_reason, depth_reason, now)
 
 
-def _vitality_on_event(customer: Customer, type_: str, now: int, *, new_order: bool) -> str | None:
+def _vitality_on_event(customer: Customer, cls: str | None, now: int, *, new_order: bool) -> str | None:
     stage = customer["stage"]
     if new_order:
         stage["vitality"] = "active"
@@ -116,7 +116,7 @@ def _vitality_on_event(customer: Customer, type_: str, now: int, *, new_order: b
         if not _is_buyer(customer):
             stage["vitality"] = "active"
             return "came back"
-        if type_.startswith(("click.", "cart.")):
+        if cls in ("click", "cart"):
             stage["vitality"] = "at_risk"
             stage["returned"] = now
             return "came back, has not ordered yet"
@@ -165,30 +165,30 @@ def _is_loyal(customer: Customer, now: int) -> bool:
     )
 
 
-def _is_interested(customer: Customer, type_: str, now: int, *, signs_up: bool) -> str | None:
+def _is_interested(customer: Customer, cls: str | None, now: int, *, signs_up: bool) -> str | None:
     """Return why an event tells of interest; a mail delivered long after a visit does not."""
     if signs_up:
         return "signed up or consented"
     session = customer.get("session")
-    if session is None or not type_.startswith(BEHAVIOUR):
+    if session is None or cls not in BEHAVIOUR:
         return None
     if session["views"] >= 3:
         return "three product views in a session"
-    if sum(start > now - 30 * DAY for start in session["starts"]) >= 2:
+    if sum([start > now - 30 * DAY for start in session["starts"]]) >= 2:
         return "two sessions in 30 days"
     return None
 
 
 def _depth_on_event(
-    customer: Customer, type_: str, now: int, *, new_order: bool, advocates: bool, signs_up: bool
+    customer: Customer, cls: str | None, now: int, *, new_order: bool, advocates: bool, signs_up: bool
 ) -> tuple[int, str]:
     depth = customer["stage"]["depth"]
     if depth <= EVALUATION:
-        if net_orders(customer) >= 1:
+        if "orders" in customer and net_orders(customer) >= 1:
             return PURCHASE, "ordered"
         if depth < EVALUATION and customer.get("evaluated") == now:
             return EVALUATION, "looked closer: cart, wish list or the same item again"
-        if depth < INTEREST and (text := _is_interested(customer, type_, now, signs_up=signs_up)):
+        if depth < INTEREST and (text := _is_interested(customer, cls, now, signs_up=signs_up)):
             return INTEREST, text
         return depth, ""
     net = net_orders(customer)
@@ -197,7 +197,7 @@ def _depth_on_event(
         if net < 1:
             return EVALUATION, "the only order was undone"
         return (USE, "ordered again" if net >= 2 else "uses it") if net >= 2 or used else (depth, "")
-    if depth == USE or type_.startswith("purchase."):
+    if depth == USE or cls == "purchase":
         kept = USE if net >= 2 or (used and net >= 1) else PURCHASE
         if kept < USE:
             return kept, "an order was undone"

@@ -47,8 +47,8 @@ class Customer(TypedDict):
     session: NotRequired[dict[str, Any]]
     cart: NotRequired[dict[str, Any]]
     orders: NotRequired[dict[str, Any]]
-    items: NotRequired[list[list[Any]]]  # [occurred_at, what, item], oldest first
-    categories: NotRequired[list[list[Any]]]  # [occurred_at, category], oldest first
+    items: NotRequired[list[str]]  # occurred_at, what, item as one text, oldest first
+    categories: NotRequired[list[str]]  # occurred_at, category as one text, oldest first
     evaluated: NotRequired[int]  # journal time of the last cart, wish or look at an item of the cart
     advocated: NotRequired[int]  # journal time of the last sign of advocacy
     use_days: NotRequired[list[int]]
@@ -57,7 +57,7 @@ class Customer(TypedDict):
     timers: dict[str, int]
     runs: NotRequired[dict[str, dict[str, Any]]]
     ended_runs: NotRequired[list[str]]
-    ids: NotRequired[list[list[Any]]]  # [hour, hashes]
+    ids: NotRequired[list[Any]]  # hashes, then for each hour the hour and how many of them
 
 
 class Partition(TypedDict):
