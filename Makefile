@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.installed ## make .venv with the locked packages and this project in it
+setup: $(VENV)/.compiled ## make .venv with the locked packages and this project in it
 
 demo: setup ## a generated shop, live, with nothing else installed; ARGS="..." is passed on
 	$(BIN)/journey demo $(ARGS)
@@ -50,6 +50,7 @@ lock: $(VENV)/.locked ## pin all packages again; newer ones with ARGS=--upgrade
 
 clean: ## remove all that was made here: .venv, Kafka, caches
 	rm -rf $(VENV) .cache build dist *.egg-info
+	rm -f *__mypyc*.so journey/*.so streams/*.so streams/compiled.json
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -57,6 +58,11 @@ $(VENV)/.locked: requirements/lock.txt scripts/setup
 	PYTHON=$(PYTHON) scripts/setup
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# what every event passes, as C extensions where there is a compiler
+$(VENV)/.compiled: $(VENV)/.installed scripts/compile $(wildcard journey/*.py) streams/arrivals.py
+	scripts/compile
 	@touch $@

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from journey.engine import Shard, fold
 from journey.entries import pages, read_page
-from streams.records import Parsed, parse_events
+from streams.arrivals import Parsed
+from streams.records import parse_events
 
 LINES: Final = 12
 ROUNDS: Final = 5

@@ -266,7 +266,7 @@ def _quantity(line: list[Any]) -> int:
 
 def _price(line: list[Any]) -> int | None:
     """Return the unit price that was told last."""
-    for change in reversed(line[2:]):
+    for change in line[:1:-1]:
         if change[2] is not None:
             return int(change[2])
     price: int | None = line[1]
@@ -289,8 +289,11 @@ def _changed(line: list[Any]) -> int:
 def _void(cart: dict[str, Any], happened: int) -> dict[str, list[Any]]:
     """Forget what happened to the lines up to a moment; return the lines that changed later."""
     cart["since"] = happened
-    later = ((name, [change for change in line[2:] if change[0] > happened]) for name, line in cart["lines"].items())
-    cart["lines"] = lines = {name: [0, None, *changes] for name, changes in later if changes}
+    lines: dict[str, list[Any]] = {}
+    for name, line in cart["lines"].items():
+        if changes := [change for change in line[2:] if change[0] > happened]:
+            lines[name] = [0, None, *changes]
+    cart["lines"] = lines
     return lines
 
 

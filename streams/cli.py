@@ -38,12 +38,12 @@ from rich.table import Table
 from journey.errors import BadTimeError, JourneyError
 from journey.features import CATALOGUE
 from journey.triggers import rfc3339
-from streams import inspect, topics
+from streams import compiled, inspect, topics
 from streams import replay as replays
+from streams.arrivals import parse_time
 from streams.errors import NotFoundError, SettingsError, ShellError
 from streams.files import read_events
 from streams.publish import ClockError, Publisher, clock_of, load
-from streams.records import parse_time
 from streams.settings import Settings
 from streams.settings import load as load_settings
 from streams.topics import Admin
@@ -563,6 +563,7 @@ def main() -> None:
     """Run the command line; every expected failure is one clear message."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own messages say what to do
     try:
+        compiled.check()
         app(standalone_mode=True)
     except NotFoundError as error:
         _err().print(f"journey: {escape(str(error))}", soft_wrap=True)

@@ -14,6 +14,13 @@ class SettingsError(ShellError):
     """
 
 
+class StaleBuildError(ShellError):
+    """Compiled modules are not of the sources beside them.
+
+    Operator: run ``make setup``, which compiles them again. Nothing was started.
+    """
+
+
 class BrokerUnavailableError(ShellError):
     """No broker answered.
 

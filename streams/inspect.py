@@ -16,10 +16,11 @@ from journey.ids import derive, route
 from journey.state import partition_key, read_customer, stamp
 from streams import topics
 from streams.appends import Log
+from streams.arrivals import parse_time
 from streams.errors import NotFoundError, ShellError
 from streams.logs import consumer, partitions_of, read_all, read_partitions, spans_of
 from streams.read_model import AWAY, RedisReader
-from streams.records import parse_control, parse_events, parse_time
+from streams.records import parse_control, parse_events
 from streams.replay import live_cuts
 from streams.settings import Settings
 

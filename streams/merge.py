@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections import deque
 from typing import Any, Final
 
-from streams.records import Parsed
+from streams.arrivals import Parsed
 
 FOR_EVER: Final = float("inf")
 

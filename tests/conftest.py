@@ -13,7 +13,10 @@ from typing import Protocol
 
 import pytest
 
+from streams import compiled
 from tests.servers import KafkaServer, RedisServer, Server, ServerNotPreparedError
+
+compiled.check()  # else half of what is tested is of yesterday
 
 _RUN = f"{os.getpid()}-{time.monotonic_ns() // 1_000_000}"
 _counter = itertools.count(1)

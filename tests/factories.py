@@ -19,7 +19,7 @@ from journey.entries import PAGE_BYTES, PAGE_ENTRIES, Entry, pages
 from journey.events import DAY, HOUR, MINUTE, SECOND
 from journey.state import Customer
 from journey.triggers import STAGE_CHANGED, TRIGGER, Trigger
-from streams.records import Parsed
+from streams.arrivals import Parsed
 
 NOON: Final = 1_780_315_200_000  # 2026-06-01T12:00:00Z
 

@@ -18,8 +18,9 @@ import orjson
 from journey.engine import PoisonError, Shard, fold
 from journey.entries import read_page
 from streams import topics
+from streams.arrivals import Parsed
 from streams.logs import read_all
-from streams.records import Parsed, parse_control, parse_events
+from streams.records import parse_control, parse_events
 from streams.replay import Verdict, verify
 from streams.settings import Settings, load
 from tests.factories import loaded

@@ -12,11 +12,12 @@ from journey.entries import PAGE_VERSION, pages
 from journey.errors import PositionGapError
 from streams import faust_fixes, topics
 from streams.appends import Log, Record
+from streams.arrivals import Parsed
 from streams.chunks import Inbox
 from streams.control import ControlTail
 from streams.errors import LogTruncatedError
 from streams.merge import FOR_EVER, Merge
-from streams.records import Parsed, parse_control, parse_events
+from streams.records import parse_control, parse_events
 from streams.settings import Settings
 
 log = logging.getLogger("journey.ingest")

@@ -13,8 +13,9 @@ from journey.engine import Shard, fold
 from journey.entries import Entry, read_page
 from journey.events import HOUR
 from journey.state import partition_key
+from streams.arrivals import Parsed
 from streams.raw import RawRecord
-from streams.records import Parsed, parse_events
+from streams.records import parse_events
 from streams.replay import digest
 from streams.shop import generate
 from tests.factories import Raw, clock, encoded_pages, loaded, tick
@@ -82,5 +83,10 @@ def fold_shop(records: Iterable[RawRecord]) -> Folded:
     return Folded(shards, letters)
 
 
+def small_shop() -> str:
+    """Return the digest of a small shop."""
+    return fold_shop(generate(seed=7, customers=80, events=2000)).digest()
+
+
 if __name__ == "__main__":
-    sys.stdout.write(fold_shop(generate(seed=7, customers=80, events=2000)).digest())
+    sys.stdout.write(small_shop())

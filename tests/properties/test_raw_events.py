@@ -13,7 +13,8 @@ from journey.entries import Entry, read_page
 from journey.events import CLASSES
 from journey.features import document
 from journey.state import read_customer
-from streams.records import Parsed, parse_control, parse_events
+from streams.arrivals import Parsed
+from streams.records import parse_control, parse_events
 from tests.factories import NOON, Json, Raw, loaded
 from tests.schemas.catalogue import event_examples, validator
 

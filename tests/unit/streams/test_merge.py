@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from journey.entries import Entry
+from streams.arrivals import Parsed
 from streams.merge import FOR_EVER, Merge
-from streams.records import Parsed
 from tests.factories import loaded, tick
 
 

@@ -9,7 +9,8 @@ import pytest
 from journey.errors import BadTimeError
 from journey.events import CLASSES, DAY, GREATEST, HOUR, SECOND, YEAR_2000, YEAR_2100
 from journey.ids import derive, route
-from streams.records import Parsed, dead_letter, parse_control, parse_events, parse_time
+from streams.arrivals import Parsed, parse_time
+from streams.records import dead_letter, parse_control, parse_events
 from tests.factories import NOON, Json, Raw, item, loaded, raw
 from tests.schemas.catalogue import Example, event_examples, rejected, validator
 

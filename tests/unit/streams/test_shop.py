@@ -11,9 +11,10 @@ import orjson
 import pytest
 
 from journey.events import DAY
+from streams.arrivals import VALUE_BYTES
 from streams.files import utc_ms
 from streams.raw import TOPIC_OF_CLASS, RawRecord
-from streams.records import VALUE_BYTES, parse_events
+from streams.records import parse_events
 from streams.shop import BAD_KINDS, START_MS, STATES, Shop, expected, generate, open_shop, planted_states
 from tests.factories import loaded
 
