@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from streams import compiled
-from streams.compiled import ROOT, TOLD, StaleBuildError
+from streams.compiled import ROOT, TOLD
+from streams.errors import StaleBuildError
 from tests.properties.shop_journal import small_shop
 
 only_compiled = pytest.mark.skipif(not compiled.is_compiled(), reason="nothing is compiled on this machine")
