@@ -59,7 +59,8 @@ $(VENV)/.locked: requirements/lock.txt scripts/setup
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml setup.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	# a path, not a finder: compiled modules share one library beside the packages
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 # what every event passes, as C extensions where there is a compiler

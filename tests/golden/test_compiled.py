@@ -59,3 +59,9 @@ def test_a_build_of_other_sources_is_refused(tmp_path: Path) -> None:
 
 def test_where_nothing_is_compiled_nothing_is_checked(tmp_path: Path) -> None:
     compiled.check(tmp_path)
+
+
+def test_the_command_runs_anywhere(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("journey")
+    done = subprocess.run([command, "--help"], cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
