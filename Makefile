@@ -58,9 +58,10 @@ $(VENV)/.locked: requirements/lock.txt scripts/setup
 	PYTHON=$(PYTHON) scripts/setup
 	@touch $@
 
+# by its path, not by setuptools' finder: compiled modules share one library beside the packages
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml setup.py
-	# a path, not a finder: compiled modules share one library beside the packages
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--config-settings editable_mode=compat --editable .
 	@touch $@
 
 # what every event passes, as C extensions where there is a compiler
