@@ -20,6 +20,7 @@ import orjson
 
 from benchmarks.engine_run import EngineRun
 from benchmarks.profiles import Steps
+from streams.compiled import is_compiled
 from streams.errors import TopicConflictError
 from streams.replay import Verdict
 from tests.servers import kafka_jars
@@ -58,6 +59,7 @@ class Figures:
     faust: Loop
     replay: Loop
     verdict: Verdict
+    spread: tuple[EngineRun, EngineRun]  # the cheapest run and the dearest
     with_redis: EngineRun | None
     ingest: Steps
     engine: Steps
@@ -109,7 +111,7 @@ def summary(figures: Figures) -> dict[str, Any]:
         "events_per_customer_record_written": run.events / run.customers_written,
         "redis_engine_us": None if figures.with_redis is None else figures.with_redis.us("engine"),
         "verify": "identical" if figures.verdict.identical else "different",
-        "cores": os.cpu_count(), "python": platform.python_version(),
+        "compiled": is_compiled(), "cores": os.cpu_count(), "python": platform.python_version(),
     }  # fmt: skip
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in told.items()}
 
@@ -117,6 +119,7 @@ def summary(figures: Figures) -> dict[str, Any]:
 def show(figures: Figures, kafka: str, seconds: float) -> None:
     """Print everything."""
     told = summary(figures)
+    compiled = "compiled" if told["compiled"] else "not compiled"
     run = figures.run
     versions = ", ".join([f"Kafka {kafka}", *(f"{name} {version(name)}" for name in PACKAGES)])
     print(flush=True)
@@ -143,6 +146,8 @@ def show(figures: Figures, kafka: str, seconds: float) -> None:
     _row("replay of the journal", told["replay_events_per_second"], told["replay_us"], raw)
     _row(f"plain Faust, {figures.faust.events:,} events", figures.faust.rate, figures.faust.us, raw)
     print("-" * WIDTH)
+    cheapest, dearest = ((one.us("ingest") + one.us("engine")) for one in figures.spread)
+    print(f"Median of the engine's runs: {cheapest:.1f} to {dearest:.1f} us. The fold is {compiled}.")
     ratio = 1 / told["ratio_to_plain_faust"]
     print(f"An event costs {told['ratio_to_raw_loop']:.1f} raw loops, and 1/{ratio:.0f} of plain Faust.")
     written = told["events_per_customer_record_written"]
