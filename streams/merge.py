@@ -1,16 +1,19 @@
-"""What arrived from the raw partitions, in the order in which it goes to the journal.
+"""What arrived from the raw partitions, in the order in which it goes to the journal: that of a time of each record.
 
-In a journal on the wall clock that is the order of arrival. In one on the
-events' clock all of a partition's records up to the loader's *mark* (all
-that was received up to then is in the topics) go on by time, over all
-partitions: months loaded in seconds are journalled as they happened. The
-order within each raw partition is always kept, whatever the times say.
+In a journal on the wall clock that is the time at which the broker took the
+record, up to the frontier that ``streams.alignment`` finds. In one on the
+events' clock it is the time at which the event was received, up to the
+loader's *mark* (all that was received up to then is in the topics): months
+loaded in seconds are journalled as they happened. The order within each raw
+partition is always kept, whatever the times say.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
+from itertools import accumulate, islice
 from typing import Any, Final
 
 from streams.arrivals import Parsed
@@ -28,14 +31,10 @@ class Lane:
         self.keys: list[int] = []  # highest time so far: never falls, so the order is kept
         self.chunks: deque[tuple[Any, int]] = deque()  # a Faust event, and how many of its records are still here
 
-    def add(self, chunk: Any, parsed: list[Parsed]) -> None:
-        """Append what one chunk brought."""
+    def add(self, chunk: Any, parsed: list[Parsed], times: Iterable[int]) -> None:
+        """Append what one chunk brought, with the time of each; 0 goes with its neighbours."""
         highest = self.keys[-1] if self.keys else 0
-        for one in parsed:
-            # a dead letter has no time of its own: it goes with its neighbours
-            if one.entries and one.at > highest:
-                highest = one.at
-            self.keys.append(highest)
+        self.keys += islice(accumulate(times, max, initial=highest), 1, None)
         self.parsed += parsed
         self.chunks.append((chunk, len(parsed)))
 
@@ -63,25 +62,38 @@ class Merge:
     def __len__(self) -> int:
         return sum(len(lane.keys) for lane in self._lanes.values())
 
-    def add(self, tp: Any, chunk: Any, parsed: list[Parsed]) -> None:
-        """Take what one chunk of a raw partition brought."""
+    def add(self, tp: Any, chunk: Any, parsed: list[Parsed], times: Iterable[int]) -> None:
+        """Take what one chunk of a raw partition brought, with the time of each record."""
         lane = self._lanes.get(tp)
         if lane is None:
             lane = self._lanes[tp] = Lane()
-        lane.add(chunk, parsed)
+        lane.add(chunk, parsed, times)
+
+    def size(self, tp: Any) -> int:
+        """Return how many records of a raw partition are here."""
+        lane = self._lanes.get(tp)
+        return 0 if lane is None else len(lane.keys)
+
+    def last(self, tp: Any) -> int | None:
+        """Return the highest time of what is here of a raw partition; None when nothing is."""
+        lane = self._lanes.get(tp)
+        return lane.keys[-1] if lane is not None and lane.keys else None
 
     def take(self, bound: float) -> tuple[list[Parsed], list[Any]]:
         """Return what goes on now, by time, and the chunks finished by it."""
         keys: list[int] = []
         parsed: list[Parsed] = []
         done: list[Any] = []
-        for lane in self._lanes.values():
-            if lane.keys:
+        lanes = [lane for lane in self._lanes.values() if lane.keys]
+        if len(lanes) == 1:
+            _, parsed, done = lanes[0].take(bound)
+        else:
+            for lane in lanes:
                 its_keys, its_parsed, its_done = lane.take(bound)
                 keys += its_keys
                 parsed += its_parsed
                 done += its_done
-        if bound != FOR_EVER:
+            # each lane is a run that never falls, and timsort merges runs
             parsed = [parsed[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
         return parsed, done
 

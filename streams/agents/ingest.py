@@ -11,6 +11,7 @@ from typing import Any, Final
 from journey.entries import PAGE_VERSION, pages
 from journey.errors import PositionGapError
 from streams import faust_fixes, topics
+from streams.alignment import GLANCE, PATIENCE, Alignment, pieces
 from streams.appends import Log, Record
 from streams.arrivals import Parsed
 from streams.chunks import Inbox
@@ -24,6 +25,7 @@ log = logging.getLogger("journey.ingest")
 
 MARK_PATIENCE: Final = 5.0  # s without a new mark after which what is held goes on
 MOST_HELD: Final = 200_000  # records
+PIECE: Final = 10_000  # most records appended at once
 PAGE_HEADERS: Final = (("v", PAGE_VERSION), ("content-type", b"application/json"))
 LETTER_HEADERS: Final = (("content-type", b"application/json"),)
 
@@ -39,9 +41,15 @@ class Ingest:
     merge: Merge = field(default_factory=Merge)
     expected: dict[Any, int] = field(default_factory=dict)  # next offset of each raw partition we own
     counts: dict[str, int] = field(default_factory=lambda: {"events": 0, "dead_letters": 0, "gave_up": 0})
+    alignment: Alignment = field(init=False)
+    _paused: set[Any] = field(default_factory=set)
     _letters: int = 0
     _held_since: float | None = None
     _last_mark: float = 0.0
+    _was_events_clock: bool = False
+
+    def __post_init__(self) -> None:
+        self.alignment = Alignment(self.merge, self._next, self._end, time.monotonic, self.counts)
 
     def begin(self, app: Any, ends: dict[Any, int]) -> None:
         """Partitions are assigned: refuse one that ends below what was taken from it; new records would be skipped."""
@@ -51,6 +59,7 @@ class Ingest:
                 if taken is not None and end < taken:
                     msg = f"{tp.topic}/{tp.partition} ends at {end}, {taken} records of it were taken before"
                     raise LogTruncatedError(msg)
+            self.alignment.own(ends)
 
     def forget(self, app: Any) -> None:
         """Partitions are revoked, or the worker stops: what is held will be read again by its next owner."""
@@ -58,6 +67,8 @@ class Ingest:
             for chunk in self.merge.drop():
                 faust_fixes.let_go_of(app, chunk.message)
             self.expected.clear()
+            self.alignment.own({})
+            self._hold_back(set())
 
     async def run(self, stream: Any) -> None:
         """Copy what arrives into the journal; acknowledge a chunk when all of it is there."""
@@ -67,21 +78,36 @@ class Ingest:
             self._letters = await self.journal.partitions(self.settings.topic(topics.DEAD_LETTERS))
         async with Inbox(self.app, stream, self.settings.group_chunks) as inbox:
             self.control.changed = inbox.wake
-            while (group := await inbox.take(0.5 if len(self.merge) else None)) is not None:
+            while (group := await inbox.take(self._patience())) is not None:
                 with faust_fixes.fail_stop():
                     for event in group:
                         self._receive(event)
                     parsed, done = self.merge.take(self._bound())
-                    if parsed:
-                        await self._append(parsed)
+                    self._hold_back(set() if self.control.is_events_clock else self.alignment.full())
+                    for piece in pieces(parsed, PIECE):
+                        await self._append(piece)
                 for event in done:
                     event.ack()
         faust_fixes.before_waiting.remove(self.forget)
 
+    def _patience(self) -> float | None:
+        """Return for how long (s) to wait for what arrives before looking again; None: until something does."""
+        if not len(self.merge):
+            return None
+        return 0.5 if self.control.is_events_clock else GLANCE
+
     def _bound(self) -> float:
         """Return the time up to which records go on now."""
         if not self.control.is_events_clock:
-            return FOR_EVER
+            if self._was_events_clock:  # what is still held has times of the other clock
+                self._was_events_clock = False
+                return FOR_EVER
+            gave_up = self.counts["align_gave_up"]
+            bound = self.alignment.bound()
+            if self.counts["align_gave_up"] != gave_up:
+                log.warning("some raw partitions brought nothing for %.0f s: the others go on without them", PATIENCE)
+            return bound
+        self._was_events_clock = True
         mark = self.control.reached(self._received)
         if mark != self._last_mark or not len(self.merge):
             self._last_mark, self._held_since = mark, None
@@ -95,8 +121,27 @@ class Ingest:
         self._held_since = None
         return FOR_EVER
 
+    def _hold_back(self, full: set[Any]) -> None:
+        """Fetch nothing for now of the partitions that have more than their share here."""
+        for tp in full:  # every time: Faust itself lets them go on when a queue of its own has room
+            self.app.consumer.on_buffer_full(tp)
+        for tp in self._paused - full:
+            self.app.consumer.on_buffer_drop(tp)
+        self._paused = full
+
     def _received(self, topic: str, partition: int) -> int | None:
-        return self.expected.get((topic, partition), faust_fixes.begin(self.app, (topic, partition)))
+        return self._next((topic, partition))
+
+    def _next(self, tp: Any) -> int | None:
+        """Return the offset that comes next from a raw partition; None when it is another worker's."""
+        return self.expected.get(tp, faust_fixes.begin(self.app, tp))
+
+    def _end(self, tp: Any) -> int | None:
+        try:
+            end: int | None = self.app.consumer.highwater(tp)
+        except AssertionError:  # a rebalance is under way
+            return None
+        return end
 
     def _receive(self, event: Any) -> None:
         records = event.value
@@ -121,7 +166,12 @@ class Ingest:
             parsed = parse_control(records, partitions)
         else:
             parsed = parse_events(name.removeprefix("events."), records, partitions)
-        self.merge.add(tp, event, parsed)
+        if self.control.is_events_clock:  # a dead letter has no time of its own
+            times = [one.at if one.entries else 0 for one in parsed]
+        else:
+            times = [record.timestamp for record in records]
+        self.merge.add(tp, event, parsed, times)
+        self.alignment.came(tp)
 
     async def _append(self, parsed: list[Parsed]) -> None:
         entries: dict[int, list[bytes]] = {}

@@ -173,8 +173,9 @@ def chunk(*offsets: int) -> Any:
 def ingest(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> Ingest:
     """Ingest whose clicks were assigned from offset 10 on."""
     monkeypatch.setitem(faust_fixes._begins, app.conf.id, {CLICKS: 10})
-    nothing: Any = None
-    return Ingest(app, Settings(), nothing, nothing)
+    no_log: Any = None
+    control: Any = SimpleNamespace(is_events_clock=False)
+    return Ingest(app, Settings(), no_log, control)
 
 
 def taken(ingest: Ingest) -> list[int]:

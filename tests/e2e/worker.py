@@ -29,6 +29,8 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from streams import app, cli, faust_fixes
+from streams.alignment import Alignment
+from streams.merge import FOR_EVER
 from streams.settings import load
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -44,7 +46,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--when", choices=("before", "acknowledged"), default="before")
     parser.add_argument("--signal", choices=("KILL", "STOP"), default="KILL")
     parser.add_argument("--clock-ms", type=int, default=0, help="how far this worker's clock is ahead")
+    parser.add_argument("--unaligned", action="store_true", help="take the raw topics as they come")
     told = parser.parse_args(arguments)
+    if told.unaligned:
+        Alignment.bound = lambda self: FOR_EVER  # type: ignore[method-assign]
     if told.append:
         plant(told.append, told.topic, told.when, signal.Signals[f"SIG{told.signal}"])
     if told.clock_ms:
