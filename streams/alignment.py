@@ -18,7 +18,6 @@ NOTHING: Final = -1.0  # a bound below every time
 PATIENCE: Final = 5.0  # s that a partition which brings nothing is waited for
 GLANCE: Final = 0.05  # s between two looks while waiting
 LOOK: Final = 0.1  # s between two looks whether live traffic has fallen behind
-MOST_HELD: Final = 100_000  # records, of all partitions together
 
 
 class Alignment:
@@ -37,11 +36,14 @@ class Alignment:
     counts
         ``align_waits``, ``align_gave_up``: how often it waited, and for how many partitions not any longer;
         ``align_held``, ``align_most_held``: records that are and were held at most.
+    most
+        Records held of all partitions together. Half of them are shared out; the rest is what fetches that were on
+        their way may bring.
     """
 
     def __init__(
         self, merge: Merge, received: Callable[[Any], int | None], end: Callable[[Any], int | None],
-        steady: Callable[[], float], counts: dict[str, int], most: int = MOST_HELD,
+        steady: Callable[[], float], counts: dict[str, int], most: int,
     ) -> None:  # fmt: skip
         self._merge, self._received, self._end, self._steady = merge, received, end, steady
         self._most = most

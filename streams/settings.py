@@ -30,6 +30,7 @@ class Settings(BaseModel):
     instance_id: Annotated[str | None, Field(description="stable name of a worker's slot")] = None
     page_entries: Annotated[int, Field(ge=1, le=1000, description="most entries in a journal page")] = 1000
     chunk_records: Annotated[int, Field(ge=1, le=10_000, description="most raw records in a chunk")] = 1000
+    held_records: Annotated[int, Field(ge=100, description="most held to merge backlogs by time")] = 100_000
     group_chunks: Annotated[int, Field(ge=1, le=256, description="most chunks in a group")] = 32
     batch_bytes: Annotated[int, Field(ge=10_000, le=900_000, description="most bytes of a record batch")] = 900_000
     commit_interval: Annotated[float, Field(ge=0.05, le=60, description="s between commits")] = 1.0

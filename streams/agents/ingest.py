@@ -8,6 +8,8 @@ from binascii import crc32
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from faust.types import TP
+
 from journey.entries import PAGE_VERSION, pages
 from journey.errors import PositionGapError
 from streams import faust_fixes, topics
@@ -49,7 +51,9 @@ class Ingest:
     _was_events_clock: bool = False
 
     def __post_init__(self) -> None:
-        self.alignment = Alignment(self.merge, self._next, self._end, time.monotonic, self.counts)
+        self.alignment = Alignment(
+            self.merge, self._next, self._end, time.monotonic, self.counts, self.settings.held_records
+        )
 
     def begin(self, app: Any, ends: dict[Any, int]) -> None:
         """Partitions are assigned: refuse one that ends below what was taken from it; new records would be skipped."""
@@ -59,7 +63,7 @@ class Ingest:
                 if taken is not None and end < taken:
                     msg = f"{tp.topic}/{tp.partition} ends at {end}, {taken} records of it were taken before"
                     raise LogTruncatedError(msg)
-            self.alignment.own(ends)
+            self.alignment.own({TP(*tp): end for tp, end in ends.items()})  # as Faust's consumer wants them
 
     def forget(self, app: Any) -> None:
         """Partitions are revoked, or the worker stops: what is held will be read again by its next owner."""

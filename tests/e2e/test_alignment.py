@@ -101,7 +101,9 @@ async def in_order(deployment: Deployment) -> tuple[int, int]:
 async def journalled(kafka: Broker, prefix: str, directory: Path, *planted: tuple[str, ...]) -> tuple[int, int]:
     """Let workers, each but the last with what is planted in it, take an hour's backlog; return who is in order."""
     await publish_the_past(Settings(kafka_url=kafka.url, topic_prefix=f"{prefix}."), an_hour(7), 4)
-    async with deployed(kafka.url, prefix, directory, PAGE_ENTRIES="200", CHUNK_RECORDS="200") as deployment:
+    async with deployed(
+        kafka.url, prefix, directory, PAGE_ENTRIES="200", CHUNK_RECORDS="200", HELD_RECORDS="800"
+    ) as deployment:
         worker = deployment.worker("both", "all")
         *killed, last = planted
         for faults in killed:
