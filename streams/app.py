@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -16,12 +17,13 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from journey.ticks import tick_at, wants_tick
-from streams import faust_fixes, topics
+from streams import epochs, faust_fixes, topics
 from streams.agents.engine import Engine, Now
 from streams.agents.ingest import Ingest
 from streams.appends import Log
 from streams.chunks import ChunkSchema, chunk_scheduler
 from streams.control import ControlTail
+from streams.epochs import Plan
 from streams.errors import LogTruncatedError, SettingsError, ShellError
 from streams.read_model import NoReadModel, ReadModel, RedisReadModel
 from streams.settings import Settings
@@ -37,6 +39,11 @@ LIBRARIES: Final = ("aiokafka", "faust", "mode")  # whose words are rationed
 SELDOM: Final = 10.0  # s between two messages of a library that begin alike
 TICK_LOOK: Final = 0.25  # s between two looks at the timers
 TICK_RETRY: Final = 2.0  # s after a look that failed
+EPOCH_RETRY: Final = 5.0  # s
+EPOCH_WORDS: Final = {
+    "live": "another epoch is live", "draining": "ingest rests for a switch", "switching": "all rests for a switch",
+}  # fmt: skip
+RESTART: Final = 75  # exit status: start it again (EX_TEMPFAIL)
 
 
 def wall_ms() -> int:
@@ -225,10 +232,35 @@ class Seldom(logging.Filter):
         return True
 
 
-async def _prepare(settings: Settings) -> None:
-    async with Admin(settings) as admin:
+async def _prepare(settings: Settings) -> Plan:
+    """Create and check the topics; return the plan that says which epoch is live."""
+    plan = await epochs.read_plan(settings)
+    async with Admin(settings.at(plan.live)) as admin:
         for finding in await admin.ensure():
             log.warning("topic %s: %s", finding.topic, finding.text)
+    return plan
+
+
+class _Rest:
+    """Ends a worker in order when its epoch is left, or its role is to rest."""
+
+    def __init__(self, settings: Settings, plan: Plan) -> None:
+        self._settings, self._plan = settings, plan
+        self.is_over = False
+
+    async def follow(self, app: Any) -> None:
+        """Wait for that."""
+        while not app.should_stop:
+            try:
+                told = await epochs.changed(self._settings, self._plan)
+            except (KafkaError, OSError, ShellError) as error:
+                log.warning("cannot see which epoch is live: %s: %s", type(error).__name__, error)
+                await app.sleep(EPOCH_RETRY)
+                continue
+            self.is_over = True
+            log.warning("%s: this worker ends, to be started again", EPOCH_WORDS[told.phase])
+            signal.raise_signal(signal.SIGTERM)
+            return
 
 
 def run_worker(settings: Settings, roles: Sequence[str]) -> None:
@@ -240,11 +272,14 @@ def run_worker(settings: Settings, roles: Sequence[str]) -> None:
         handler.addFilter(Seldom(LIBRARIES, SELDOM, time.monotonic))
     for noisy in LIBRARIES:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
-    asyncio.run(_prepare(settings))
+    plan = asyncio.run(_prepare(settings))
+    settings, roles = settings.at(plan.live), epochs.working(plan, roles)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     apps = [BUILDERS[role](settings) for role in roles]
+    rest = _Rest(settings, plan)
+    apps[0].task(rest.follow)
     worker = faust.Worker(*apps, loop=loop, loglevel=None, override_logging=False, quiet=True)
     log.info("worker with %s on %s", ", ".join(roles), settings.kafka_url)
     # what is loaded by now stays for ever, and a chunk is thousands of objects that all live for a moment: looking for
@@ -252,4 +287,9 @@ def run_worker(settings: Settings, roles: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as leaving:
+        if rest.is_over and not leaving.code:
+            raise SystemExit(RESTART) from None
+        raise

@@ -38,7 +38,7 @@ from rich.table import Table
 from journey.errors import BadTimeError, JourneyError
 from journey.features import CATALOGUE
 from journey.triggers import rfc3339
-from streams import compiled, inspect, topics
+from streams import cli_epochs, compiled, epochs, inspect, topics
 from streams import replay as replays
 from streams.arrivals import parse_time
 from streams.errors import NotFoundError, SettingsError, ShellError
@@ -63,6 +63,8 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(cache_app, name="cache")
 
+cli_epochs.register(app)
+
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 
 
@@ -77,6 +79,11 @@ def _err() -> Console:
 def _json(value: Any) -> None:
     sys.stdout.write(orjson.dumps(value).decode() + "\n")
     sys.stdout.flush()
+
+
+def _live(settings: Settings) -> Settings:
+    """Return the settings of the epoch that is live."""
+    return asyncio.run(epochs.live(settings))
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -192,6 +199,7 @@ def load_file(
         file, currency=currency, shift=moved, historical=historical, on_bytes=on_bytes, skipped=skipped
     )
     first = list(islice(records, 1))  # a file that cannot be read says so before anything is touched
+    settings = _live(settings)
 
     async def work() -> dict[str, Any]:
         async with Publisher(settings) as publisher:
@@ -291,7 +299,7 @@ def customer(
         shown = _run(inspect.shown_customer(settings, name))
         record = shown
     else:
-        record, shown = _run(inspect.stored_customer(settings, name))
+        record, shown = _run(inspect.stored_customer(_live(settings), name))
     if as_json:
         _json(record)
         return
@@ -346,13 +354,14 @@ def replay(
             msg = "--verify compares the whole journal: leave out --output, --to-offset and --until"
             raise SettingsError(msg)
         with _bar("folding", None, show=not as_json) as show:
-            verdict = _run(replays.verify(settings, within=wait, on_progress=lambda _, entries: show(entries)))
+            verdict = _run(replays.verify(_live(settings), within=wait, on_progress=lambda _, entries: show(entries)))
         if as_json:
             _json(verdict.shown())
         else:
             _show_verdict(verdict, loop_time() - begin)
         sys.exit(0 if verdict.identical else 1)
     moment = _time(until, "until")
+    settings = _live(settings)
 
     async def work() -> dict[int, replays.Folded]:
         ends = None if to_offset is None else dict.fromkeys(range(settings.partitions), to_offset + 1)
@@ -438,7 +447,7 @@ def topics_create(as_json: Json = False) -> None:
     """
 
     async def work() -> list[str]:
-        async with Admin(load_settings()) as admin:
+        async with Admin(await epochs.live(load_settings())) as admin:
             return await admin.create()
 
     created = _run(work())
@@ -459,7 +468,7 @@ def topics_check(as_json: Json = False) -> None:
     """
 
     async def work() -> list[topics.Finding]:
-        async with Admin(load_settings()) as admin:
+        async with Admin(await epochs.live(load_settings())) as admin:
             return await admin.check()
 
     findings = _run(work())
@@ -543,7 +552,7 @@ def cache_rebuild(as_json: Json = False) -> None:
     Example: journey cache rebuild
     """
     with _bar("writing", None, show=not as_json) as show:
-        done = _run(inspect.rebuild_cache(load_settings(), lambda count, _: show(count)))
+        done = _run(inspect.rebuild_cache(_live(load_settings()), lambda count, _: show(count)))
     if as_json:
         _json({"customers": done})
     else:

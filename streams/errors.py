@@ -75,6 +75,21 @@ class TableRecordError(ShellError):
     """
 
 
+class EpochError(ShellError):
+    """A new epoch cannot be built, switched to or discarded now.
+
+    Operator: do what the message says. The live epoch is as it was.
+    """
+
+
+class RawCutError(ShellError):
+    """The raw topics no longer begin at their beginning, so a journal rebuilt from them would lack its past.
+
+    Operator: keep the journal you have (``journey upgrade`` folds it anew), or
+    rebuild from what is left with ``--partial``.
+    """
+
+
 class NotFoundError(ShellError):
     """Nothing is known under this id."""
 

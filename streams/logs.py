@@ -16,11 +16,11 @@ FETCH_BYTES = 4 << 20
 
 
 @asynccontextmanager
-async def consumer(settings: Settings) -> AsyncIterator[Any]:
-    """Return a consumer that belongs to no group and commits nothing."""
+async def consumer(settings: Settings, *, wait_ms: int = 200) -> AsyncIterator[Any]:
+    """Return a consumer that belongs to no group and commits nothing; the broker answers after ``wait_ms`` at most."""
     client: Any = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka_url, enable_auto_commit=False, auto_offset_reset="earliest",
-        max_partition_fetch_bytes=FETCH_BYTES, fetch_max_bytes=50 << 20, check_crcs=False, fetch_max_wait_ms=200,
+        max_partition_fetch_bytes=FETCH_BYTES, fetch_max_bytes=50 << 20, check_crcs=False, fetch_max_wait_ms=wait_ms,
     )  # fmt: skip
     try:
         await client.start()

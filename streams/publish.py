@@ -138,6 +138,31 @@ class Publisher:
                     raise ClockError(text)
 
 
+async def go_live(settings: Settings, within: float) -> bool:
+    """Switch the journal to the wall clock once ingest has taken all that came before; tell whether it was needed.
+
+    Raises
+    ------
+    ShellError
+        Ingest did not take it within so many seconds.
+    """
+    clock, _ = await clock_of(settings)
+    if clock == "wall":
+        return False
+    async with Publisher(settings) as publisher:
+        async with Unread(settings) as unread:
+            try:
+                async with asyncio.timeout(within):
+                    while await unread.lag():
+                        await asyncio.sleep(0.1)
+            except TimeoutError:
+                text = f"ingest has not taken what was loaded within {within:.0f} s: is `journey worker` running?"
+                raise ShellError(text) from None
+        await publisher.control(k="clock", clock="wall")
+        await publisher.wait_taken(within)
+    return True
+
+
 async def clock_of(settings: Settings) -> tuple[str, bool]:
     """Return the clock of the journal, and whether the journal is empty."""
     clock = "wall"

@@ -283,8 +283,12 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
                 events += sum(record.get("counts", {}).values())
     wanted = {name for one in folded.values() for name in one.trigger_ids}
     sent, repeats, surplus = await _sent_triggers(settings, trigger_spans, wanted)
-    # what was sent after we began to look is not missing: it is looked up in the topic as of now
-    missing = sorted(wanted - sent) if not _is_cut_off(trigger_spans) else []
+    # what an earlier epoch folded, it told; what was sent after we began to look is looked up in the topic as of now
+    since = settings.epoch.since
+    ours = {
+        name for number, one in folded.items() for name, at in one.trigger_ids.items() if at > since.get(number, -1)
+    }
+    missing = sorted(ours - sent) if not _is_cut_off(trigger_spans) else []
     identical = not differences and not missing and not surplus
     return Verdict(
         identical=identical,
@@ -310,7 +314,10 @@ def _is_cut_off(spans: dict[TopicPartition, tuple[int, int]]) -> bool:
 async def _sent_triggers(
     settings: Settings, before: dict[TopicPartition, tuple[int, int]], wanted: set[str]
 ) -> tuple[set[str], int, list[str]]:
-    """Return the ids in the topic as of now, how many repeats, and those sent before we looked that no fold caused."""
+    """Return the ids in the topic as of now, how many repeats, and those sent before we looked that no fold caused.
+
+    What earlier epochs sent is theirs: another order, or another fold, may have caused it.
+    """
     sent: set[str] = set()
     surplus: set[str] = set()
     repeats = 0
@@ -321,7 +328,8 @@ async def _sent_triggers(
                 name = orjson.loads(record.value)["id"]
                 repeats += name in sent
                 sent.add(name)
-                if record.offset < before[tp][1] and name not in wanted:
+                begin = settings.epoch.triggers.get(tp.partition, 0)
+                if begin <= record.offset < before[tp][1] and name not in wanted:
                     surplus.add(name)
     return sent, repeats, sorted(surplus)
 

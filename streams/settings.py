@@ -7,13 +7,31 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from streams.errors import SettingsError
 
 PREFIX = "JOURNEY_"
+JOURNAL = "journey.journal"
 # read by make, tests and benchmarks, not by the program
 ELSEWHERE = frozenset(("JOURNEY_DATA",))
+
+
+class Epoch(BaseModel):
+    """Which journal and which state are meant. The journal of epoch 1 has no number in its name, nor has the state.
+
+    ``since`` is, for each journal partition, the last page that was folded when the epoch became live: what it
+    causes was told before. ``triggers`` are the ends of the trigger partitions at that moment, and ``raw`` says up
+    to where (the next offset) the raw partitions are in a rebuilt journal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    journal: int = 1
+    state: int = 1
+    since: dict[int, int] = {}
+    triggers: dict[int, int] = {}
+    raw: dict[str, int] = {}
 
 
 class Settings(BaseModel):
@@ -41,13 +59,31 @@ class Settings(BaseModel):
         str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
 
+    _epoch: Epoch = PrivateAttr(default_factory=Epoch)
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch that is meant: the first, unless ``at`` said otherwise."""
+        return self._epoch
+
+    def at(self, epoch: Epoch) -> Settings:
+        """Return the same for another epoch."""
+        moved = self.model_copy()
+        moved._epoch = epoch  # noqa: SLF001  # our own
+        return moved
+
     def app_id(self, role: str) -> str:
         """Return the id of a role's application, which is its consumer group."""
-        return f"{self.topic_prefix}journey-{role}"
+        number = {"ingest": self._epoch.journal, "engine": self._epoch.state}.get(role, 1)
+        return f"{self.topic_prefix}journey-{role}{_numbered(number)}"
 
     def topic(self, name: str) -> str:
         """Return a topic's full name."""
-        return self.topic_prefix + name
+        return self.topic_prefix + name + (_numbered(self._epoch.journal) if name == JOURNAL else "")
+
+
+def _numbered(epoch: int) -> str:
+    return "" if epoch == 1 else f".e{epoch}"
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,11 +13,11 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from journey.events import CLASSES, DAY
 from streams.errors import BrokerUnavailableError, TopicConflictError
-from streams.settings import Settings
+from streams.settings import JOURNAL, Settings
 
 RAW: Final = tuple(f"events.{cls}" for cls in CLASSES)
 CONTROL: Final = "journey.control"
-JOURNAL: Final = "journey.journal"
+CONFIG: Final = "journey.config"
 TRIGGERS: Final = "journey.triggers"
 DEAD_LETTERS: Final = "journey.dead_letters"
 TABLE: Final = "customers"
@@ -32,6 +33,12 @@ class Topic:
     partitions: int | None
     config: dict[str, str] = field(default_factory=dict)
     must: frozenset[str] = frozenset()  # settings that are refused when they differ; others are only advice
+
+
+__all__ = [
+    "CONFIG", "CONTROL", "DEAD_LETTERS", "JOURNAL", "RAW", "TABLE", "TRIGGERS", "Admin", "Finding", "Topic",
+    "catalogue", "changelog",
+]  # fmt: skip
 
 
 def changelog(settings: Settings) -> str:
@@ -57,6 +64,7 @@ def catalogue(settings: Settings) -> list[Topic]:
     return [
         *(Topic(name(raw), None, kept(30), both) for raw in RAW),
         Topic(name(CONTROL), 1, kept(None), ever),
+        Topic(name(CONFIG), 1, {"cleanup.policy": "compact", **durable}, frozenset(("cleanup.policy",))),
         Topic(name(JOURNAL), settings.partitions, kept(None), ever),
         Topic(name(TRIGGERS), None, kept(30), both),
         Topic(name(DEAD_LETTERS), None, kept(14), both),
@@ -174,6 +182,25 @@ class Admin:
         if conflicts:
             raise TopicConflictError("\n".join(f"{found.topic}: {found.text}" for found in conflicts))
         return findings
+
+    async def delete(self, names: Iterable[str]) -> None:
+        """Delete topics, those of them that exist, and return when they are gone."""
+        there = sorted(set(await self._client.list_topics()) & set(names))
+        if not there:
+            return
+        await self._client.delete_topics(there)
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while set(there) & set(await self._client.list_topics()):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            text = f"the broker deleted {', '.join(there)} and still shows them: is delete.topic.enable false?"
+            raise BrokerUnavailableError(text) from None
+
+    async def members(self, group: str) -> int:
+        """Return how many members a consumer group has; 0 for one that does not exist."""
+        (answer,) = await self._client.describe_consumer_groups([group])
+        return len(answer.groups[0][5])
 
     async def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Return the committed offsets of a consumer group."""

@@ -1,0 +1,172 @@
+"""Commands on epochs and on what ingest reads: upgrade, rebuild, go-live, ingest accept-hole."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from streams import epochs, holes, switch
+from streams.errors import SettingsError
+from streams.inspect import ReadModelError, rebuild_cache
+from streams.publish import go_live
+from streams.settings import load
+
+WITHIN: Final = 120.0
+
+Switch = Annotated[bool, typer.Option("--switch", help="Make what was built the live epoch.")]
+Discard = Annotated[bool, typer.Option("--discard", help="Delete what was built; the live epoch goes on.")]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for workers, when switching.", min=0)]
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+
+ingest_app = typer.Typer(no_args_is_help=True, help="What ingest reads.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(upgrade)
+    app.command()(rebuild)
+    app.command("go-live")(live)
+    app.add_typer(ingest_app, name="ingest")
+
+
+def upgrade(switch_to: Switch = False, discard: Discard = False, wait: Wait = WITHIN, as_json: Json = False) -> None:
+    """Fold the journal anew, by this version, beside the live state; then --switch to it or --discard it.
+
+    Example: journey upgrade, then journey upgrade --switch
+    """
+    _epoch("upgrade", switch_to=switch_to, discard=discard, partial=False, wait=wait, as_json=as_json)
+
+
+def rebuild(
+    switch_to: Switch = False, discard: Discard = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Begin where the raw topics begin, though older records are gone.")
+    ] = False,
+    wait: Wait = WITHIN, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Make a new journal from the raw topics, in the order of time, beside the live one; then --switch or --discard.
+
+    Example: journey rebuild, then journey rebuild --switch
+    """
+    _epoch("rebuild", switch_to=switch_to, discard=discard, partial=partial, wait=wait, as_json=as_json)
+
+
+class _Shown:
+    """Progress on standard error, and how many were done in which time."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._what = progress, ""
+        self._task = progress.add_task("", total=None, visible=False)
+        self.done: dict[str, tuple[int, float]] = {}
+        self._begin = time.monotonic()
+
+    def __call__(self, what: str, count: int) -> None:
+        """Show how far a step is."""
+        if what != self._what:
+            self._what, self._begin = what, time.monotonic()
+            self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(what, total=None)
+        self._progress.update(self._task, completed=count)
+        self.done[what] = (count, time.monotonic() - self._begin)
+
+
+@contextmanager
+def _progress(*, show: bool) -> Iterator[_Shown]:
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
+        yield _Shown(progress)
+
+
+def _epoch(kind: switch.Kind, *, switch_to: bool, discard: bool, partial: bool, wait: float, as_json: bool) -> None:
+    if switch_to and discard:
+        msg = "--switch and --discard are two things: choose one"
+        raise SettingsError(msg)
+    settings = load()
+    with _progress(show=not as_json) as shown:
+        if discard:
+            plan = asyncio.run(switch.discard(settings))
+        elif switch_to:
+            plan = asyncio.run(switch.switch(settings, kind, shown, within=wait))
+        else:
+            plan = asyncio.run(switch.build(settings, kind, shown, partial=partial))
+    steps = {
+        what: {"count": count, "seconds": round(seconds, 2), "per_second": round(count / seconds) if seconds else 0}
+        for what, (count, seconds) in shown.done.items() if count
+    }  # fmt: skip
+    cache = _refilled(plan) if switch_to else None
+    console = Console(highlight=False)
+    if as_json:
+        told = {"live": plan.live.model_dump(), "built": plan.built and plan.built.model_dump(), "steps": steps}
+        console.file.write(orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS).decode() + "\n")
+        return
+    for what, step in steps.items():
+        console.print(f"{what}: {step['count']:,} in {step['seconds']} s ({step['per_second']:,}/s)")
+    if discard:
+        console.print("discarded; the live epoch is as it was")
+    elif switch_to:
+        console.print("switched: start the workers again, if nothing does that for you")
+        if cache is not None:
+            console.print(cache)
+    else:
+        console.print(f"built beside the live epoch. Next: journey {kind} --switch, or journey {kind} --discard")
+
+
+def _refilled(plan: epochs.Plan) -> str | None:
+    """Fill the read model with the state that is live now; return what to say of it."""
+    settings = load().at(plan.live)
+    if not settings.redis_url:
+        return None
+    try:
+        return f"the read model shows {asyncio.run(rebuild_cache(settings)):,} customers"
+    except ReadModelError:
+        return "Redis does not answer: run `journey cache rebuild` when it does"
+
+
+def live(
+    wait: Annotated[float, typer.Option(help="Seconds to wait for ingest.", min=0)] = 60.0, as_json: Json = False
+) -> None:
+    """End the load of a past: from now on the journal runs on the wall clock, for ever.
+
+    Example: journey go-live
+    """
+    changed = asyncio.run(go_live(asyncio.run(epochs.live(load())), within=wait))
+    console = Console(highlight=False)
+    if as_json:
+        console.file.write(orjson.dumps({"clock": "wall", "changed": changed}).decode() + "\n")
+    elif changed:
+        console.print("live: the journal runs on the wall clock, and journeys run from now on")
+    else:
+        console.print("it is live already: the journal runs on the wall clock")
+
+
+@ingest_app.command("accept-hole")
+def accept_hole(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show what is missing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on behind raw records that retention deleted before ingest had read them. They are lost; all else goes on.
+
+    Example: journey ingest accept-hole --yes
+    """
+    found = asyncio.run(holes.accept(asyncio.run(epochs.live(load())), do_it=yes))
+    console = Console(highlight=False)
+    if as_json:
+        told = {"accepted": yes, "holes": [hole._asdict() for hole in found]}
+        console.file.write(orjson.dumps(told).decode() + "\n")
+    elif not found:
+        console.print("no hole: nothing was deleted that ingest had not read")
+    else:
+        for hole in found:
+            console.print(f"{hole.topic}/{hole.partition}: {hole.lost:,} records from {hole.begin} on are gone")
+        console.print("accepted: start the worker" if yes else "to go on behind them: journey ingest accept-hole --yes")
+    if found and not yes:
+        raise typer.Exit(1)
