@@ -173,6 +173,16 @@ class ReordersWithinPartition(Merge):
         return parsed[::-1], done
 
 
+class AcknowledgesWhatIsHeld(Merge):
+    """A chunk is finished when the first of its records went on."""
+
+    def take(self, bound: float) -> tuple[list[Parsed], list[Any]]:
+        before = {id(lane): len(lane.keys) for lane in self._lanes.values()}
+        parsed, done = super().take(bound)
+        begun = [lane for lane in self._lanes.values() if lane.keys and len(lane.keys) < before[id(lane)]]
+        return parsed, done + [lane.chunks[0][0] for lane in begun]
+
+
 class CommitsBeforeState(Engine):
     """Pages are acknowledged before what they changed is written."""
 
@@ -196,6 +206,7 @@ PLANTED: Final[dict[str, Parts]] = {
     "no guard on the changelog": Parts(table=NoContiguityGuard),
     "what a zombie overwrote is not written again": Parts(table=LosersNotRepaired),
     "a hole in a raw partition is passed over": Parts(ingest=NoGapCheck),
+    "a chunk is acknowledged while a part of it is held": Parts(merge=AcknowledgesWhatIsHeld),
     "records change places within a partition": Parts(merge=ReordersWithinPartition),
 }
 RESERVED: Final = partition_key

@@ -87,7 +87,9 @@ class IngestWorker(Worker):
     def __init__(self, name: str, broker: Broker, group: Group, settings: Settings, parts: Parts, most: int) -> None:
         super().__init__(name, broker, group, settings, parts.log("", 0), most)
         control: Any = SteeredBy()
-        self.agent: Ingest = parts.ingest(self.app, settings, self.log, control, parts.merge())
+        self.agent: Ingest = parts.ingest(
+            self.app, settings, self.log, control, parts.merge(), steady=self.loop.time
+        )
         self.begin()
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from faust.types import TP
 
 from journey.errors import PositionGapError
 from streams import faust_fixes, topics
+from streams.alignment import PATIENCE
 from streams.errors import ForeignWriteError
 from streams.settings import Settings
 from tests.protocol.broker import Broker, Group, Sending
@@ -34,8 +36,9 @@ DESIGNED: Final = (KafkaError, ForeignWriteError, PositionGapError)  # what may 
 
 
 @lru_cache(maxsize=1024)
-def _settings(partitions: int, page_entries: int, group_chunks: int) -> Settings:
-    return Settings(partitions=partitions, page_entries=page_entries, group_chunks=group_chunks, redis_url="")
+def _settings(partitions: int, page_entries: int, group_chunks: int, held: int) -> Settings:
+    told = Settings(partitions=partitions, page_entries=page_entries, group_chunks=group_chunks, redis_url="")
+    return told.model_copy(update={"held_records": held})  # fewer than anybody may set
 
 
 @contextmanager
@@ -45,9 +48,12 @@ def simulated() -> Iterator[None]:
     setattr(faust_fixes, "leave", leave)  # noqa: B010  # a fake in its place: mypy forbids the assignment
     faust_fixes.before_waiting.clear()
     faust_fixes.after_recovery.clear()
+    said = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what is said of a failure is no news here
     try:
         yield
     finally:
+        logging.disable(said)
         setattr(faust_fixes, "leave", ends)  # noqa: B010
         faust_fixes.before_waiting[:] = before
         faust_fixes.after_recovery[:] = after
@@ -60,7 +66,7 @@ class Schedule:
         self.seed, self.parts, self._trace = seed, parts or Parts(), trace
         draws = self.draws = Draws(seed)
         partitions, raw = 1 + draws.below(3), 1 + draws.below(2)
-        self.settings = _settings(partitions, 1 + draws.below(3), 1 + draws.below(3))
+        self.settings = _settings(partitions, 1 + draws.below(3), 1 + draws.below(3), 20 * (1 + draws.below(4)))
         self.chunk, self.batch = 1 + draws.below(4), 1 + draws.below(5)
         counts = dict.fromkeys(RAW, raw) | {
             topics.CONTROL: 1, topics.JOURNAL: partitions, topics.TRIGGERS: 2, topics.DEAD_LETTERS: 2,
@@ -197,6 +203,9 @@ class Schedule:
         if self.broker.now + gap > NOON + LONGEST:
             return False
         self.broker.now += gap
+        for worker in self.workers:
+            if worker.state != DEAD:
+                worker.loop.pass_time(gap / 1000)
         return True
 
     def _look(self) -> bool:
@@ -495,10 +504,17 @@ class Schedule:
             if self.broker.left:
                 self._look_why()
                 moved = True
-            if not moved and not self._land_all(are_slow=True):
+            if not moved and not self._land_all(are_slow=True) and not self._wait():
                 return
         text = "it does not come to rest"
         raise ViolationError(text)
+
+    def _wait(self) -> bool:
+        """Let time pass for who waits for a partition that brings nothing; tell whether anybody does."""
+        some = [one for one in self.workers if one.state != DEAD and one.role == "ingest" and len(one.agent.merge)]
+        for worker in some:
+            worker.loop.pass_time(PATIENCE / 2)
+        return bool(some)
 
     def _land_all(self, *, are_slow: bool) -> bool:
         """Land what the living have sent; tell whether there was anything."""

@@ -126,10 +126,14 @@ class Worker:
         self.committed: dict[TP, int] = {}
         self.is_stopping = self.has_hole = False
         self.error: BaseException = ViolationError("nothing")
+        self.full: set[TP] = set()  # held back: nothing of them is fetched
+        self.seen_ends: dict[TP, int] = {}  # as the last fetch told
         self.stream = Stream(self)
-        self.app: Any = SimpleNamespace(
-            conf=SimpleNamespace(id=name), consumer=SimpleNamespace(_unacked_messages=self.unacked)
-        )
+        consumer = SimpleNamespace(
+            _unacked_messages=self.unacked, on_buffer_full=self.full.add, on_buffer_drop=self.full.discard,
+            highwater=self.seen_ends.get,
+        )  # fmt: skip
+        self.app: Any = SimpleNamespace(conf=SimpleNamespace(id=name), consumer=consumer)
         self.agent: Any = None
 
     def begin(self) -> None:
@@ -193,6 +197,8 @@ class Worker:
         if self.state != DEAD:
             self.acked.clear()
             self.committed.clear()
+            self.seen_ends.clear()
+            self.full.clear()
             self.assigned, self.state = [], JOINED
 
     def forget(self) -> None:
@@ -231,13 +237,14 @@ class Worker:
 
     def waiting(self) -> list[TP]:
         """Return the partitions that have something to fetch."""
-        logs, position = self.broker.logs, self.position
-        return [tp for tp in self.assigned if tp in position and position[tp] < len(logs[tp])]
+        logs, position, full = self.broker.logs, self.position, self.full
+        return [tp for tp in self.assigned if tp in position and position[tp] < len(logs[tp]) and tp not in full]
 
     def fetch(self, tp: TP, most: int) -> None:
         """Hand the next records of a partition to the agent."""
-        begin = self.position[tp]
-        records = self.broker.logs[tp][begin : begin + most]
+        begin, log = self.position[tp], self.broker.logs[tp]
+        records = log[begin : begin + most]
+        self.seen_ends[tp] = len(log)
         self.position[tp] = begin + len(records)
         self.stream.bring(Event(self, tp, records))
         self.loop.step()
