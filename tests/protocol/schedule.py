@@ -25,6 +25,7 @@ from tests.protocol.roles import CHANGELOG, EngineWorker, IngestWorker, Parts, T
 from tests.protocol.worker import DEAD, DRAINING, JOINED, RECOVERING, RUNNING, Left, Worker, leave
 
 MOST_ALIVE: Final = 3  # processes of a role, zombies too
+MOST_AT_REST: Final = 40  # records fetched at once when nothing fails any more
 MOST_STEPS: Final = 4_000  # until everything has to be at rest
 GAPS: Final = (0, 0, 1, 40, 900, 2_000, 61_000, 20 * 60_000, 61 * 60_000)  # ms
 LONGEST: Final = 20 * 3_600_000  # ms a schedule lasts: within it a message id is remembered
@@ -82,7 +83,7 @@ class Schedule:
         for group in self.groups.values():
             group.on_commit = self.watch.committed
         self.history = History(draws, raw, 2 + draws.below(4))
-        self.left_to_say = 8 + draws.below(20)
+        self.left_to_say = 6 + draws.below(14)
         # not all faults in all schedules: what one kind hides, another schedule shows
         self.faults = [name for name in FAULTS if draws.below(100) < 55]
         self.calm = 4 + draws.below(30)  # one step in so many is a fault
@@ -441,7 +442,8 @@ class Schedule:
         self.is_settling = True
         while self._say():
             pass
-        self._rest()
+        if self.draws.below(2):
+            self._rest()
         # the last of each role: what was lost on the way at the very end is noticed by nobody before somebody starts
         for worker in self._alive(RUNNING, JOINED, DRAINING, RECOVERING):
             worker.kill()
@@ -449,7 +451,7 @@ class Schedule:
         while self.broker.flying:
             self._late()
             self._rest()
-        for _ in range(12):
+        for _ in range(20):  # more than the worst skew of a clock, in minutes
             if self._everybody_writes():
                 return
         text = "no round of ticks in which nobody leaves"
@@ -497,7 +499,7 @@ class Schedule:
                     if worker.state == RUNNING:
                         for tp in worker.waiting():
                             if worker.state == RUNNING:
-                                worker.fetch(tp, self.chunk)
+                                worker.fetch(tp, MOST_AT_REST)
                                 moved = True
                     if worker.state != DEAD:
                         moved |= bool(worker.commit())
