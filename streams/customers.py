@@ -116,12 +116,12 @@ class Customers:
                 self.owners[key] = partition
 
     def forget(self, partitions: set[int]) -> None:
-        """Partitions were revoked: what is known of their changelog and their working copies is void.
+        """Partitions were revoked: their working copies are void.
 
         The records stay: for a partition that comes back at once Faust reads
-        its changelog on from where it last stood, and the others it drops.
+        its changelog on from where it last stood, and the others it drops. So
+        what is known of the changelog stays as well: where our next append
+        has to lie, and which keys have to be written again.
         """
         for partition in partitions:
-            self._next.pop(partition, None)
-            self._repair.pop(partition, None)
             self._shards.pop(partition, None)

@@ -8,8 +8,8 @@ import sys
 from typing import Final
 
 from tests.protocol.bugs import PLANTED
+from tests.protocol.processes import FAULTS
 from tests.protocol.running import Done, first_failure, run_all, trace
-from tests.protocol.schedule import FAULTS
 
 MOST_TO_FIND: Final = 5_000  # schedules until a planted bug has to be found
 

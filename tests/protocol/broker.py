@@ -99,7 +99,10 @@ class Broker:
         """Append; return the first offset."""
         log = self.logs[tp]
         base, now = len(log), self.now
-        new = [LightRecord(*tp, base + at, now, key, value, headers) for at, (key, value) in enumerate(records)]
+        topic, number = tp
+        new = [
+            LightRecord(topic, number, base + at, now, key, value, headers) for at, (key, value) in enumerate(records)
+        ]
         log += new
         self.landed(tp, new)
         return base

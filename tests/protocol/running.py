@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.protocol.oracle import ViolationError
 from tests.protocol.roles import Parts
@@ -93,7 +93,7 @@ def run_all(
             yield range(start, min(start + BLOCK, seed + count))
 
     with get_context("fork").Pool(processes) as pool:
-        waiting = []
+        waiting: list[Any] = []
         todo = blocks()
         while True:
             while len(waiting) < 2 * processes and (block := next(todo, None)) is not None:

@@ -42,7 +42,7 @@ def leave(error: BaseException) -> NoReturn:
     """In the place of ``faust_fixes.leave``: end the simulated process."""
     loop: Any = events._get_running_loop()
     if not loop.is_closed():
-        loop.worker.ended(error)
+        loop.owner.ended(error)
     raise Left
 
 
@@ -111,8 +111,7 @@ class Worker:
     def __init__(self, name: str, broker: Broker, group: Group, settings: Settings, log: Log, most: int) -> None:
         self.name, self.broker, self.group, self.settings = name, broker, group, settings
         self.state = JOINED
-        self.loop: Any = StepLoop()
-        self.loop.worker = self
+        self.loop = StepLoop(self)
         self.producer = Producer(broker, name, most)
         self.log: Any = log
         self.log._producer = self.producer
@@ -138,11 +137,15 @@ class Worker:
 
     def begin(self) -> None:
         """Let the agent begin."""
-        self.run(self.agent.run(self.stream))
+        self.run(self._work())
 
-    def run(self, coro: Any) -> asyncio.Task[Any]:
-        """Begin something in this process."""
-        task: asyncio.Task[Any] = self.loop.create_task(coro)
+    async def _work(self) -> None:
+        with faust_fixes.fail_stop():
+            await self.agent.run(self.stream)
+
+    def run(self, coro: Any) -> Any:
+        """Begin something in this process; return its task."""
+        task = self.loop.create_task(coro)
         self.loop.step()
         return task
 
@@ -264,7 +267,8 @@ class Worker:
 
 async def quietly(look: Any) -> None:
     """Look for ticks once; one that fails may be there or not, and the next look decides anew."""
-    try:
-        await look
-    except (KafkaError, OSError, ShellError):
-        return
+    with faust_fixes.fail_stop():
+        try:
+            await look
+        except (KafkaError, OSError, ShellError):
+            return
