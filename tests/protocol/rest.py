@@ -129,6 +129,4 @@ class Rest(Processes):
         for number in range(self.settings.partitions):
             log = self.broker.logs[TP(CHANGELOG, number)]
             kept = sorted({record.key: record.offset for record in log}.values())
-            table = Table()
-            table.recover([log[offset] for offset in kept])
-            self.watch.read_back(number, table.records)
+            self.watch.read_back(number, Table().read_whole(number, [log[offset] for offset in kept]))

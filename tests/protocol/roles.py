@@ -57,6 +57,15 @@ class Table(Customers):
         for key in gone:
             del self.records[key], self.owners[key]
 
+    def shown(self, number: int, key: bytes) -> bytes | None:
+        """Return a record as the read model reads it."""
+        return self.read(key)
+
+    def read_whole(self, number: int, records: Sequence[Any]) -> dict[bytes, bytes]:
+        """Read a whole changelog partition; return what is kept of it."""
+        self.recover(records)
+        return self.records
+
 
 class SteeredBy:
     """The control topic as a journal on the wall clock sees it: no marks."""
@@ -99,14 +108,18 @@ class ReadModel:
 
     def __init__(self, table: Table, watch: Watch) -> None:
         self._table, self._watch = table, watch
+        self._owned: set[int] = set()
+
+    def own(self, partition: int) -> None:
+        self._owned.add(partition)
 
     def follow(self, partition: int, keys: Iterable[str], at: int) -> None:
-        for key in keys:
+        for key in keys if partition in self._owned else ():
             name = key.encode()
-            self._watch.shown(partition, name, self._table.read(name), at)
+            self._watch.shown(partition, name, self._table.shown(partition, name), at)
 
     def disown(self, partitions: Iterable[int]) -> None:
-        """Nothing is kept."""
+        self._owned.difference_update(partitions)
 
 
 class Unread:
@@ -143,12 +156,13 @@ class EngineWorker(Worker):
         super().__init__(name, broker, group, settings, parts.log("", 0), most)
         self.table = parts.table()
         clock = Now(lambda: broker.now + skew, lambda: broker.now / 1000)
+        self._read_model: Any = ReadModel(self.table, watch)
         self.agent: Engine = parts.engine(
             self.app,
             settings,
             self.log,
             self.table,
-            ReadModel(self.table, watch),
+            self._read_model,
             clock,
         )
         self._unread: Any = Unread(broker, ingest)
@@ -176,6 +190,10 @@ class EngineWorker(Worker):
 
     def _read_back(self, number: int, records: Sequence[Any]) -> None:
         self.table.read_back(number, records)
+
+    def began(self) -> None:
+        for shard in self.table.shards():
+            self._read_model.own(shard.number)
 
     def look(self) -> bool:
         """Look once whether ticks are due, as production's task does, unless a look is under way."""

@@ -233,8 +233,12 @@ class Worker:
     def _recovered(self, ends: dict[TP, int]) -> None:
         with faust_fixes.fail_stop():
             self.agent.begin(self.app, ends)
+            self.began()
             for recovered in list(faust_fixes.after_recovery):
                 recovered(self.app, ends)
+
+    def began(self) -> None:
+        """What the app does besides, when its partitions are ready."""
 
     # --- fetching and committing
 
