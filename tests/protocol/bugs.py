@@ -158,6 +158,16 @@ class LosersNotRepaired(Table):
         self._repair.clear()
 
 
+class RepairsForgotten(Table):
+    """What is known of a changelog goes with its partition, though the records stay."""
+
+    def forget(self, partitions: set[int]) -> None:
+        super().forget(partitions)
+        for partition in partitions:
+            self._next.pop(partition, None)
+            self._repair.pop(partition, None)
+
+
 class NoGapCheck(Ingest):
     """A hole in a raw partition is passed over."""
 
@@ -206,6 +216,7 @@ PLANTED: Final[dict[str, Parts]] = {
     "a customer's stamp is not looked at": Parts(table=StampNotLookedAt),
     "no guard on the changelog": Parts(table=NoContiguityGuard),
     "what a zombie overwrote is not written again": Parts(table=LosersNotRepaired),
+    "what is known of a changelog is forgotten at a revocation": Parts(table=RepairsForgotten),
     "a hole in a raw partition is passed over": Parts(ingest=NoGapCheck),
     "a chunk is acknowledged while a part of it is held": Parts(merge=AcknowledgesWhatIsHeld),
     "records change places within a partition": Parts(merge=ReordersWithinPartition),
