@@ -39,6 +39,7 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.types import TP
 
 from streams.errors import FaustVersionError
 
@@ -311,7 +312,8 @@ async def _sought(self: Any, sources: set[Any]) -> tuple[dict[Any, int], dict[An
         starts = await consumer.earliest_offsets(*fresh)
         await self._wait(consumer.seek_wait(starts), timeout=limit)
         begins |= starts
-    return begins, dict(await consumer.highwaters(*sources)) if sources else {}
+    ends = await consumer.highwaters(*sources) if sources else {}
+    return begins, {TP(*tp): end for tp, end in ends.items()}  # not aiokafka's kind: Faust's consumer refuses it
 
 
 def _new_offset(self: Any, tp: Any) -> int | None:

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from faust.types import TP
-
 from journey.entries import PAGE_VERSION, pages
 from journey.errors import PositionGapError
 from streams import faust_fixes, topics
@@ -65,7 +63,7 @@ class Ingest:
                 if taken is not None and end < taken:
                     msg = f"{tp.topic}/{tp.partition} ends at {end}, {taken} records of it were taken before"
                     raise LogTruncatedError(msg)
-            self.alignment.own({TP(*tp): end for tp, end in ends.items()})  # as Faust's consumer wants them
+            self.alignment.own(ends)
 
     def forget(self, app: Any) -> None:
         """Partitions are revoked, or the worker stops: what is held will be read again by its next owner."""
