@@ -10,10 +10,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test fmt lint types arch check bench lock clean
+.PHONY: help setup demo test fmt lint types arch check bench simulate-faults lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.compiled ## make .venv with the locked packages and this project in it
 
@@ -43,6 +43,9 @@ check: lint types arch ## lint, types and arch
 bench: setup ## the benchmarks; ARGS="..." is passed on
 	scripts/test-deps
 	$(BIN)/python -m benchmarks $(ARGS)
+
+simulate-faults: setup ## crashes, zombies, lost and late answers by the seed, for two minutes; ARGS="..." is passed on
+	$(BIN)/python -m tests.protocol $(ARGS)
 
 lock: $(VENV)/.locked ## pin all packages again; newer ones with ARGS=--upgrade
 	$(COMPILE) $(ARGS) --all-extras -o requirements/lock.txt pyproject.toml

@@ -34,6 +34,7 @@ class Log:
 
     def __init__(self, url: str, batch_bytes: int) -> None:
         self._url, self._batch_bytes = url, batch_bytes
+        self.told: int | None = None  # the broker's clock (ms) at the last acknowledgement
         self._producer: Any = None
 
     async def start(self) -> Log:
@@ -70,6 +71,7 @@ class Log:
                 raise TooLargeError(text)
             batch.close()
             done = await (await self._producer.send_batch(batch, topic, partition=partition))
+            self.told = done.timestamp
             written.append(Appended(done.offset, at - start, done.timestamp))
         return written
 

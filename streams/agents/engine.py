@@ -22,11 +22,11 @@ from journey.ticks import Sight
 from streams import faust_fixes, topics
 from streams.appends import Log, Record
 from streams.chunks import Inbox
+from streams.customers import Customers
 from streams.errors import LogTruncatedError, PoisonFloodError
 from streams.read_model import ReadModel
 from streams.records import dead_letter
 from streams.settings import Settings
-from streams.tables import CustomerTable
 
 log = logging.getLogger("journey.engine")
 
@@ -49,7 +49,7 @@ class Engine:
     app: Any
     settings: Settings
     journal: Log
-    table: CustomerTable
+    table: Customers
     read_model: ReadModel
     clock: Now
     counts: dict[str, int] = field(default_factory=lambda: {"pages": 0, "events": 0, "triggers": 0, "poison": 0})
@@ -101,6 +101,9 @@ class Engine:
             await self.journal.append_all(self.settings.topic(topics.TRIGGERS), triggers, TRIGGER_HEADERS)
         touched = {shard.number: list(shard.touched) for shard in shards}
         await self.table.write(self.journal, shards)
+        if self.journal.told is not None:
+            # as of now; a page's own time may be long past, and would hold up the ticks after a pause
+            self.broker_time = (self.journal.told, self.clock.steady())
         for shard in shards:
             self.read_model.follow(shard.number, touched[shard.number], shard.partition["at"])
 
@@ -122,8 +125,6 @@ class Engine:
                 self.counts["events"] += shard.counts["events"] - before
                 self.counts["pages"] += len(records)
                 self.last_page[number] = self.clock.wall()
-                last = records[-1]
-                self.broker_time = (last.timestamp, self.clock.steady())
                 return shard
 
     def _check_log(self, shard: Shard, end: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from binascii import crc32
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ class Ingest:
     merge: Merge = field(default_factory=Merge)
     expected: dict[Any, int] = field(default_factory=dict)  # next offset of each raw partition we own
     counts: dict[str, int] = field(default_factory=lambda: {"events": 0, "dead_letters": 0, "gave_up": 0})
+    steady: Callable[[], float] = time.monotonic  # s; bounds waiting, and nothing else
     alignment: Alignment = field(init=False)
     _paused: set[Any] = field(default_factory=set)
     _letters: int = 0
@@ -50,7 +52,7 @@ class Ingest:
 
     def __post_init__(self) -> None:
         self.alignment = Alignment(
-            self.merge, self._next, self._end, time.monotonic, self.counts, self.settings.held_records
+            self.merge, self._next, self._end, self.steady, self.counts, self.settings.held_records
         )
 
     def begin(self, app: Any, ends: dict[Any, int]) -> None:
@@ -114,7 +116,7 @@ class Ingest:
         if mark != self._last_mark or not len(self.merge):
             self._last_mark, self._held_since = mark, None
             return mark
-        now = time.monotonic()
+        now = self.steady()
         self._held_since = self._held_since or now
         if now - self._held_since < MARK_PATIENCE and len(self.merge) < MOST_HELD:
             return mark

@@ -87,6 +87,22 @@ async def test_the_last_of_two_equal_stamps_is_kept_and_nothing_is_repaired(tabl
     assert log.records == [partition(5)]
 
 
+async def test_what_lost_is_written_again_also_when_the_partition_went_and_came_back(table: CustomerTable) -> None:
+    recover(table, customer("1", 4), customer("2", 5), partition(5), customer("1", 2), partition(3))
+    table.forget({PARTITION})  # and assigned anew before anything was written: there is nothing new to read
+    log: Any = FakeLog(5)
+    await table.write(log, [fold_nothing(table, 6)])
+    assert log.records == [customer("1", 4), partition(6)]
+
+
+async def test_a_partition_that_came_back_is_guarded_from_its_first_append_on(table: CustomerTable) -> None:
+    recover(table, customer("1", 4), partition(4))
+    table.forget({PARTITION})
+    other: Any = FakeLog(9)
+    with pytest.raises(ForeignWriteError, match="our batch lies at 9, not at 2"):
+        await table.write(other, [fold_nothing(table, 5)])
+
+
 async def test_our_appends_have_to_follow_each_other(table: CustomerTable) -> None:
     log: Any = FakeLog()
     await table.write(log, [fold_nothing(table, 0)])

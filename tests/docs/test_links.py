@@ -47,11 +47,11 @@ def test_every_file_and_test_that_is_named_exists(page: Path) -> None:
 
 @every_page
 def test_every_make_target_that_is_named_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.M))
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.M))
     text = page.read_text(encoding="utf-8")
     named = [line for block in blocks(text, "sh", "") for line in block.splitlines()] + spans(text)
     for line in named:
-        if found := re.match(r"make ([a-z]+)", line):
+        if found := re.match(r"make ([a-z-]+)", line):
             assert found.group(1) in targets, line
 
 

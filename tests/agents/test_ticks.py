@@ -1,0 +1,67 @@
+"""When the engine lets journal time pass: what it takes for the broker's clock, and what follows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+
+from journey.events import HOUR, MINUTE
+from journey.ticks import tick_at
+from streams.agents.engine import Engine, Now
+from streams.appends import Log
+from streams.customers import Customers
+from streams.read_model import NoReadModel
+from streams.settings import Settings
+from tests.factories import NOON, event, item
+from tests.protocol.broker import Broker, Producer
+from tests.protocol.roles import CHANGELOG, Table
+
+
+def engine_at(now: int) -> tuple[Engine, Broker]:
+    """Return an engine whose clock, like the broker's, says ``now``; what it sends lands at once."""
+    broker = Broker({"journey.journal": 1, "journey.triggers": 1, CHANGELOG: 1}, now)
+    log: Any = Log("", 0)
+    log._producer = _AtOnce(broker, "engine", 100)
+    clock = Now(lambda: broker.now, lambda: broker.now / 1000)
+    table: Customers = Table()
+    agent = Engine(None, Settings(), log, table, NoReadModel(), clock)
+    agent._triggers = 1
+    return agent, broker
+
+
+class _AtOnce(Producer):
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> Any:
+        future = await super().send_batch(batch, topic, partition=partition)
+        sending = self.broker.land(self.broker.flying[-1])
+        future.set_result(self.broker.unanswered.pop()[1])
+        assert not sending.producer.is_slow
+        return future
+
+
+def page(at: int, **entry: Any) -> Any:
+    """Return a Faust event that brings one page, journalled at a time."""
+    record = SimpleNamespace(offset=0, timestamp=at, value=orjson.dumps([event("cart.product_added", at, **entry)]))
+    return SimpleNamespace(value=[record], message=SimpleNamespace(partition=0))
+
+
+async def test_after_a_pause_a_cart_is_reminded_of_at_once() -> None:
+    agent, broker = engine_at(NOON + 3 * HOUR)
+    await agent._step([page(NOON, data={"item": item()})])
+    ((shard, sight),) = agent.sights()
+    # the page is three hours old, the broker is not
+    assert shard.agenda.next_prompt() == NOON + HOUR
+    assert tick_at(sight, 15 * MINUTE) == broker.now
+
+
+async def test_a_worker_whose_clock_is_ahead_does_not_let_time_pass_before_the_broker_does() -> None:
+    agent, broker = engine_at(NOON)
+    agent.clock = Now(lambda: broker.now + 2 * HOUR, lambda: broker.now / 1000)
+    await agent._step([page(NOON, data={"item": item()})])
+    ((_, sight),) = agent.sights()
+    assert sight.broker == NOON
+    assert tick_at(sight, 15 * MINUTE) is None
+    broker.now += HOUR
+    ((_, sight),) = agent.sights()
+    assert tick_at(sight, 15 * MINUTE) == NOON + HOUR + 5000

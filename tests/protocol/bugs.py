@@ -1,0 +1,223 @@
+"""Bugs planted on purpose: each is a small change of one part, and the schedules have to find it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import orjson
+from aiokafka.errors import KafkaError
+
+from journey.engine import Shard
+from streams import topics
+from streams.agents.engine import Engine
+from streams.agents.ingest import Ingest
+from streams.appends import Appended, Headers, Log, Record
+from streams.arrivals import Parsed
+from streams.merge import Merge
+from tests.protocol.roles import CHANGELOG, Parts, Table
+
+
+class _Changed:
+    """A shard, one method of which is another's."""
+
+    def __init__(self, shard: Shard, changes: list[Record]) -> None:
+        self._shard, self._changes = shard, changes
+
+    def changes(self) -> list[Record]:
+        return self._changes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shard, name)
+
+
+class PartitionFirst(Table):
+    """The partition record is written before the customers."""
+
+    async def write(self, journal: Log, shards: Iterable[Shard]) -> None:
+        first: Any = [
+            _Changed(shard, [*changes[-1:], *changes[:-1]]) for shard in shards if (changes := shard.changes())
+        ]
+        await super().write(journal, first)
+
+
+class OnePositionForAll(Engine):
+    """What was applied is remembered for the worker, not for each journal partition."""
+
+    async def _step(self, group: list[Any]) -> None:
+        applied: dict[str, int] = self.__dict__.setdefault("applied", {})
+        for event in group:
+            partition = self.table.shard(event.message.partition).partition
+            for source, offset in partition["applied"].items():
+                applied[source] = max(offset, applied.get(source, -1))
+            partition["applied"] = applied
+        await super()._step(group)
+
+
+class StateBeforeTriggers(Log):
+    """Triggers are sent after the state that remembers them."""
+
+    async def append(
+        self, topic: str, partition: int, records: Sequence[Record], headers: Headers = ()
+    ) -> list[Appended]:
+        held: list[Any] = self.__dict__.setdefault("held", [])
+        if topic == topics.TRIGGERS:
+            held.append((topic, partition, records, headers))
+            return []
+        done = await super().append(topic, partition, records, headers)
+        if topic == CHANGELOG:
+            while held:
+                await super().append(*held.pop())
+        return done
+
+
+class GoesOnAfterFailure(Ingest):
+    """An append that failed is forgotten, and the next page written."""
+
+    async def _append(self, parsed: list[Parsed]) -> None:
+        try:
+            await super()._append(parsed)
+        except KafkaError:
+            self.counts["gave_up"] += 1
+
+
+class AcknowledgesFirst(Ingest):
+    """A chunk is acknowledged when it is received."""
+
+    def _receive(self, event: Any) -> None:
+        super()._receive(event)
+        event.ack()
+
+
+class LetterNotAwaited(Log):
+    """Dead letters are sent, and nobody waits for them."""
+
+    async def append(
+        self, topic: str, partition: int, records: Sequence[Record], headers: Headers = ()
+    ) -> list[Appended]:
+        if topic == topics.DEAD_LETTERS:
+            batch = self._producer.create_batch()
+            for key, value in records:
+                batch.append(key=key, value=value, timestamp=None, headers=list(headers))
+            await self._producer.send_batch(batch, topic, partition=partition)
+            return []
+        return await super().append(topic, partition, records, headers)
+
+
+class BatchesNotAwaited(Log):
+    """The batches of one append are sent at once, none waiting for the one before."""
+
+    async def append(
+        self, topic: str, partition: int, records: Sequence[Record], headers: Headers = ()
+    ) -> list[Appended]:
+        waiting = []
+        for record in reversed(records):
+            batch = self._producer.create_batch()
+            batch.append(key=record[0], value=record[1], timestamp=None, headers=list(headers))
+            waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
+        landed = [await future for future in waiting]
+        return [Appended(one.offset, 1, one.timestamp) for one in landed]
+
+
+class LastRecordWins(Table):
+    """Recovery keeps the last record of each key."""
+
+    def recover(self, messages: Sequence[Any]) -> None:
+        for message in messages:
+            self.records.pop(message.key, None)
+            super().recover([message])
+
+
+class StampNotLookedAt(Table):
+    """A customer whose record already reflects a page is folded into it again."""
+
+    def shard(self, partition: int) -> Shard:
+        if partition not in self._shards:
+            self._shards[partition] = Shard(partition, self._unstamped, self.stored(partition))
+        return self._shards[partition]
+
+    def _unstamped(self, key: bytes) -> bytes | None:
+        raw = self.read(key)
+        if raw is None or key.startswith(b"\0"):
+            return raw
+        return orjson.dumps(orjson.loads(raw) | {"at": -1}, option=orjson.OPT_SORT_KEYS)
+
+
+class NoContiguityGuard(Table):
+    """Who else appends to the changelog is not looked at."""
+
+    def _check_contiguous(self, partition: int, appended: list[Appended]) -> None:
+        self._next.pop(partition, None)
+
+
+class LosersNotRepaired(Table):
+    """What won against a later record is not written again."""
+
+    def recover(self, messages: Sequence[Any]) -> None:
+        super().recover(messages)
+        self._repair.clear()
+
+
+class RepairsForgotten(Table):
+    """What is known of a changelog goes with its partition, though the records stay."""
+
+    def forget(self, partitions: set[int]) -> None:
+        super().forget(partitions)
+        for partition in partitions:
+            self._next.pop(partition, None)
+            self._repair.pop(partition, None)
+
+
+class NoGapCheck(Ingest):
+    """A hole in a raw partition is passed over."""
+
+    def _receive(self, event: Any) -> None:
+        self.expected[event.message.tp] = event.value[0].offset
+        super()._receive(event)
+
+
+class ReordersWithinPartition(Merge):
+    """Records go on by what they are called, not by where they lie."""
+
+    def take(self, bound: float) -> tuple[list[Parsed], list[Any]]:
+        parsed, done = super().take(bound)
+        return parsed[::-1], done
+
+
+class AcknowledgesWhatIsHeld(Merge):
+    """A chunk is finished when the first of its records went on."""
+
+    def take(self, bound: float) -> tuple[list[Parsed], list[Any]]:
+        before = {id(lane): len(lane.keys) for lane in self._lanes.values()}
+        parsed, done = super().take(bound)
+        begun = [lane for lane in self._lanes.values() if lane.keys and len(lane.keys) < before[id(lane)]]
+        return parsed, done + [lane.chunks[0][0] for lane in begun]
+
+
+class CommitsBeforeState(Engine):
+    """Pages are acknowledged before what they changed is written."""
+
+    async def _step(self, group: list[Any]) -> None:
+        for event in group:
+            event.ack()
+        await super()._step(group)
+
+
+PLANTED: Final[dict[str, Parts]] = {
+    "the partition record is written first": Parts(table=PartitionFirst),
+    "triggers are sent after the state": Parts(log=StateBeforeTriggers),
+    "one map of positions for the whole worker": Parts(engine=OnePositionForAll),
+    "ingest goes on after a failed append": Parts(ingest=GoesOnAfterFailure),
+    "ingest acknowledges before it appends": Parts(ingest=AcknowledgesFirst),
+    "the engine acknowledges before it writes": Parts(engine=CommitsBeforeState),
+    "dead letters are not awaited": Parts(log=LetterNotAwaited),
+    "batches of one append are not awaited": Parts(log=BatchesNotAwaited),
+    "recovery keeps the last record": Parts(table=LastRecordWins),
+    "a customer's stamp is not looked at": Parts(table=StampNotLookedAt),
+    "no guard on the changelog": Parts(table=NoContiguityGuard),
+    "what a zombie overwrote is not written again": Parts(table=LosersNotRepaired),
+    "what is known of a changelog is forgotten at a revocation": Parts(table=RepairsForgotten),
+    "a hole in a raw partition is passed over": Parts(ingest=NoGapCheck),
+    "a chunk is acknowledged while a part of it is held": Parts(merge=AcknowledgesWhatIsHeld),
+    "records change places within a partition": Parts(merge=ReordersWithinPartition),
+}

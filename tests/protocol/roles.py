@@ -1,0 +1,210 @@
+"""The two roles of a worker, put together from production's parts as ``streams/app.py`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streams import topics
+from streams.agents.engine import Engine, Now
+from streams.agents.ingest import Ingest
+from streams.app import _check_sources, _tick
+from streams.appends import Log
+from streams.customers import Customers
+from streams.merge import Merge
+from streams.settings import Settings
+from tests.protocol.broker import Broker, Group, Producer
+from tests.protocol.oracle import Watch
+from tests.protocol.worker import Left, Worker, quietly
+
+CHANGELOG: Final = topics.changelog(Settings())
+
+
+class Table(Customers):
+    """The customers in dictionaries, as Faust's memory store has them, read back as Faust does.
+
+    A partition that stays is read on from where it last stood; of one that
+    went everything is dropped when the next recovery ends.
+    """
+
+    changelog_topic_name = CHANGELOG
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: dict[bytes, bytes] = {}
+        self.owners: dict[bytes, int] = {}
+        self.read_to: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
+
+    def assigned(self, ends: dict[int, int]) -> None:
+        """Begin to read these partitions up to these offsets."""
+        self.read_to = {number: self.read_to.get(number, 0) for number in ends}
+        self.ends = ends
+
+    def read_back(self, number: int, records: Sequence[Any]) -> None:
+        """Take the next records of a partition."""
+        self.recover(records)
+        self.read_to[number] += len(records)
+
+    def behind(self) -> list[int]:
+        """Return the partitions that are not read to their end."""
+        return [number for number, end in self.ends.items() if self.read_to[number] < end]
+
+    def recovered(self) -> None:
+        """All is read: drop what is not ours."""
+        gone = [key for key, number in self.owners.items() if number not in self.read_to]
+        for key in gone:
+            del self.records[key], self.owners[key]
+
+    def shown(self, number: int, key: bytes) -> bytes | None:
+        """Return a record as the read model reads it."""
+        return self.read(key)
+
+    def read_whole(self, number: int, records: Sequence[Any]) -> dict[bytes, bytes]:
+        """Read a whole changelog partition; return what is kept of it."""
+        self.recover(records)
+        return self.records
+
+
+class SteeredBy:
+    """The control topic as a journal on the wall clock sees it: no marks."""
+
+    is_events_clock = False
+    changed: Any = None
+
+    async def ready(self) -> None:
+        """At once."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What workers are made of; a planted bug replaces one."""
+
+    ingest: type[Ingest] = Ingest
+    engine: type[Engine] = Engine
+    table: type[Table] = Table
+    log: type[Log] = Log
+    merge: type[Merge] = Merge
+
+
+class IngestWorker(Worker):
+    """Copies raw records into the journal."""
+
+    role = "ingest"
+
+    def __init__(self, name: str, broker: Broker, group: Group, settings: Settings, parts: Parts, most: int) -> None:
+        super().__init__(name, broker, group, settings, parts.log("", 0), most)
+        control: Any = SteeredBy()
+        self.agent: Ingest = parts.ingest(self.app, settings, self.log, control, parts.merge(), steady=self.loop.time)
+        self.begin()
+
+    def forget(self) -> None:
+        self.agent.forget(self.app)
+
+
+class ReadModel:
+    """Checks that nothing is shown which is not durable."""
+
+    def __init__(self, table: Table, watch: Watch) -> None:
+        self._table, self._watch = table, watch
+        self._owned: set[int] = set()
+
+    def own(self, partition: int) -> None:
+        self._owned.add(partition)
+
+    def follow(self, partition: int, keys: Iterable[str], at: int) -> None:
+        for key in keys if partition in self._owned else ():
+            name = key.encode()
+            self._watch.shown(partition, name, self._table.shown(partition, name), at)
+
+    def disown(self, partitions: Iterable[int]) -> None:
+        self._owned.difference_update(partitions)
+
+
+class Unread:
+    """What ingest still has to read, as the tick task looks it up."""
+
+    def __init__(self, broker: Broker, ingest: Group) -> None:
+        self._broker, self._ingest = broker, ingest
+
+    async def oldest(self) -> int | None:
+        stamps = [
+            log[at].timestamp
+            for tp in self._ingest.tps_of(list(range(self._ingest.numbers)))
+            if (at := self._ingest.committed.get(tp, 0)) < len(log := self._broker.logs[tp])
+        ]
+        return min(stamps, default=None)
+
+    async def cut_off(self, applied: dict[str, int]) -> str | None:
+        for tp in self._ingest.tps_of(list(range(self._ingest.numbers))):
+            taken = applied.get(f"{tp.topic}/{tp.partition}")
+            if taken is not None and len(self._broker.logs[tp]) <= taken:
+                return f"{tp} ends below {taken}"
+        return None
+
+
+class EngineWorker(Worker):
+    """Folds the journal."""
+
+    role = "engine"
+
+    def __init__(
+        self, name: str, broker: Broker, group: Group, settings: Settings, parts: Parts, most: int,
+        *, skew: int, ingest: Group, watch: Watch,
+    ) -> None:  # fmt: skip
+        super().__init__(name, broker, group, settings, parts.log("", 0), most)
+        self.table = parts.table()
+        clock = Now(lambda: broker.now + skew, lambda: broker.now / 1000)
+        self._read_model: Any = ReadModel(self.table, watch)
+        self.agent: Engine = parts.engine(
+            self.app,
+            settings,
+            self.log,
+            self.table,
+            self._read_model,
+            clock,
+        )
+        self._unread: Any = Unread(broker, ingest)
+        self._looking: Any = None
+        self.begin()
+
+    def forget(self) -> None:
+        self.agent.forget(set(self.numbers))
+
+    def assign(self, numbers: list[int]) -> None:
+        super().assign(numbers)
+        logs = self.broker.logs
+        self.table.assigned({number: len(logs[CHANGELOG, number]) for number in numbers})
+
+    def recover(self, most: int) -> None:
+        behind = self.table.behind()
+        if behind:
+            number = behind[0]
+            begin = self.table.read_to[number]
+            end = min(begin + most, self.table.ends[number])
+            self.call(self._read_back, number, self.broker.logs[CHANGELOG, number][begin:end])
+        if self.state != "dead" and not self.table.behind():
+            self.table.recovered()
+            self.resume()
+
+    def _read_back(self, number: int, records: Sequence[Any]) -> None:
+        self.table.read_back(number, records)
+
+    def began(self) -> None:
+        for shard in self.table.shards():
+            self._read_model.own(shard.number)
+
+    def look(self) -> bool:
+        """Look once whether ticks are due, as production's task does, unless a look is under way."""
+        if self._looking is not None and not self._looking.done():
+            return False
+        self._looking = self.run(quietly(self._look()))
+        return True
+
+    async def _look(self) -> None:
+        await _check_sources(self.agent, self._unread)
+        await _tick(self.agent, self._unread, self.settings)
+
+
+__all__ = ["CHANGELOG", "EngineWorker", "IngestWorker", "Left", "Parts", "Producer", "Table"]
