@@ -46,7 +46,7 @@ bench: setup ## the benchmarks; ARGS="..." is passed on
 
 lock: $(VENV)/.locked ## pin all packages again; newer ones with ARGS=--upgrade
 	$(COMPILE) $(ARGS) --all-extras -o requirements/lock.txt pyproject.toml
-	$(COMPILE) --no-annotate --extra build -c requirements/lock.txt -o requirements/runtime.txt pyproject.toml
+	$(COMPILE) --no-annotate --extra build --extra rocksdb -c requirements/lock.txt -o requirements/runtime.txt pyproject.toml
 
 clean: ## remove all that was made here: .venv, Kafka, caches
 	rm -rf $(VENV) .cache build dist *.egg-info

@@ -1,127 +1,49 @@
-"""The customer table: a Faust table written by one awaited, sealed batch for each group of pages.
+"""The customer table as Faust sees it: a table whose changelog it assigns, and whose recovery is done in bulk.
 
-Recovery keeps the record with the highest stamp for each key, not the last
-one: a zombie's late write may be last. Losers are written again with the next
-group, and ``min.compaction.lag.ms`` covers the time between.
+Faust gives each worker the changelog partitions that belong to its journal
+partitions, and says when they came and went. Records are not Faust's: they are
+kept by ``streams.customers``, and its own store stays empty.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterable
 from typing import Any
 
 import faust
-import orjson
 
-from journey.engine import Shard
-from journey.state import stamp
 from streams import faust_fixes
-from streams.appends import Appended, Log
-from streams.errors import ForeignWriteError, TableRecordError
-
-log = logging.getLogger("journey.table")
+from streams.recovery import Recovery
 
 
 class CustomerTable(faust.Table):
-    """Table of bytes to canonical JSON with a stamp ``at``; memory store only."""
+    """A table of bytes to canonical JSON; see `Customers` for what it holds."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, recovery: Recovery, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._next: dict[int, int] = {}
-        self._repair: dict[int, set[bytes]] = {}
-        self._shards: dict[int, Shard] = {}
+        self._recovery_in_bulk = recovery
+        self._ends: dict[int, int] = {}
 
-    def read(self, key: bytes) -> bytes | None:
-        """Return a stored record."""
-        found: bytes | None = self.data.data.get(key)
-        return found
+    async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
+        """Look where the changelog ends, so that Faust finds nothing to recover one by one."""
+        name = self.changelog_topic_name
+        self._ends = await self._recovery_in_bulk.ends(tp.partition for tp in assigned if tp.topic == name)
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
-    def stored(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
-        """Return the records of one partition."""
-        owner = self.data._key_partition
-        return [(key, value) for key, value in self.data.data.items() if owner.get(key) == partition]
+    def persisted_offset(self, tp: Any) -> int | None:
+        """Return the last offset of a changelog partition; None when it is unknown, and Faust reads it for nothing."""
+        end = self._ends.get(tp.partition)
+        return None if end is None else end - 1
 
-    def shard(self, partition: int) -> Shard:
-        """Return the working copy of a journal partition, built from what is stored when first asked for."""
-        shard = self._shards.get(partition)
-        if shard is None:
-            shard = self._shards[partition] = Shard(partition, self.read, self.stored(partition))
-        return shard
+    def apply_changelog_batch(self, batch: Any) -> None:
+        """Do nothing: what Faust comes across by itself is read by the load, too."""
 
-    def rebuild(self, partition: int, poisoned: set[tuple[int, int]]) -> Shard:
-        """Return a working copy built anew, which leaves out poisoned entries."""
-        self._shards.pop(partition, None)
-        shard = self.shard(partition)
-        shard.poisoned = poisoned
-        return shard
-
-    def shards(self) -> list[Shard]:
-        """Return the working copies there are."""
-        return list(self._shards.values())
-
-    async def write(self, journal: Log, shards: Iterable[Shard]) -> None:
-        """Make what was folded durable, then visible here, then forget it in the shards."""
-        await asyncio.gather(*(self._write(journal, shard) for shard in shards))
-
-    async def _write(self, journal: Log, shard: Shard) -> None:
-        records = shard.changes()
-        written = dict(records)
-        losers = [
-            (key, value)
-            for key in sorted(self._repair.pop(shard.number, ()))
-            if key not in written and (value := self.read(key)) is not None
-        ]
-        appended = await journal.append(self.changelog_topic_name, shard.number, losers + records)
-        self._check_contiguous(shard.number, appended)
-        self.data.data.update(written)
-        self.data._key_partition.update(dict.fromkeys(written, shard.number))
-        shard.written()
-
-    def _check_contiguous(self, partition: int, appended: list[Appended]) -> None:
-        for batch in appended:
-            expected = self._next.get(partition, batch.base)
-            if expected != batch.base:
-                msg = f"{self.changelog_topic_name}/{partition}: our batch lies at {batch.base}, not at {expected}"
-                raise ForeignWriteError(msg)
-            self._next[partition] = batch.base + batch.count
-
-    def apply_changelog_batch(self, batch: list[Any]) -> None:
-        """Recover: the highest stamp for each key wins. Faust would log a failure, and wait for ever."""
-        with faust_fixes.fail_stop():
-            self._recover(batch)
-
-    def _recover(self, batch: list[Any]) -> None:
-        kept: list[Any] = []
-        newest: dict[bytes, bytes] = {}
-        for event in batch:
-            message = event.message
-            partition, key, value = message.partition, message.key, message.value
-            self._next[partition] = message.offset + 1
-            known = newest.get(key) or self.read(key)
-            try:
-                is_older = known is not None and stamp(value) < stamp(known)
-            except (orjson.JSONDecodeError, KeyError, TypeError):
-                where = f"{message.topic}/{partition} at {message.offset}"
-                msg = f"{where}: the record of {key!r:.60} cannot be read: {value!r:.60}"
-                raise TableRecordError(msg) from None
-            if is_older:
-                self._repair.setdefault(partition, set()).add(key)
-            else:
-                newest[key] = value
-                self._repair.get(partition, set()).discard(key)
-                kept.append(event)
-        if kept:
-            super().apply_changelog_batch(kept)
-
-    def forget(self, partitions: set[int]) -> None:
-        """Partitions were revoked: what is known of their changelog and their working copies is void.
-
-        The records stay: for a partition that comes back at once Faust reads
-        its changelog on from where it last stood, and the others it drops.
-        """
-        for partition in partitions:
-            self._next.pop(partition, None)
-            self._repair.pop(partition, None)
-            self._shards.pop(partition, None)
+    async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
+        """Load what was assigned, before the sources are resumed. A new assignment cancels this."""
+        await super().on_recovery_completed(active_tps, standby_tps)
+        try:
+            await self._recovery_in_bulk.load({tp.partition for tp in active_tps})
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # Faust would log it, and wait for ever
+            faust_fixes.leave(error)

@@ -22,11 +22,11 @@ from journey.ticks import Sight
 from streams import faust_fixes, topics
 from streams.appends import Log, Record
 from streams.chunks import Inbox
+from streams.customers import Customers
 from streams.errors import LogTruncatedError, PoisonFloodError
 from streams.read_model import ReadModel
 from streams.records import dead_letter
 from streams.settings import Settings
-from streams.tables import CustomerTable
 
 log = logging.getLogger("journey.engine")
 
@@ -49,7 +49,7 @@ class Engine:
     app: Any
     settings: Settings
     journal: Log
-    table: CustomerTable
+    table: Customers
     read_model: ReadModel
     clock: Now
     counts: dict[str, int] = field(default_factory=lambda: {"pages": 0, "events": 0, "triggers": 0, "poison": 0})
