@@ -54,14 +54,19 @@ class Shard:
         raw = read(partition_key(partition))
         self.partition: Partition = new_partition() if raw is None else read_partition(raw, partition)
         self.agenda = Agenda()
-        for key, value in stored:
-            if not key.startswith(b"\0"):
-                self.agenda.note(read_customer(value))
+        self.take_timers(stored)
         self.touched: dict[str, Customer] = {}
         self.triggers: list[Trigger] = []
         self.poisoned: set[tuple[int, int]] = set()
         # for metrics alone, never part of the state: a crash folds some pages twice
         self.counts = {"events": 0, "repeats": 0, "duplicates": 0, "timers": 0, "failed_timers": 0}
+
+    def take_timers(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
+        """Note the timers of stored records: what there is of millions may come in parts, before anything is folded."""
+        note = self.agenda.note
+        for key, value in stored:
+            if not key.startswith(b"\0"):
+                note(read_customer(value))
 
     def customer(self, key: str) -> Customer | None:
         """Return a customer's working copy, or None for somebody new."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -23,10 +24,13 @@ from streams.agents.ingest import Ingest
 from streams.appends import Log
 from streams.chunks import ChunkSchema, chunk_scheduler
 from streams.control import ControlTail
+from streams.customers import Customers
 from streams.epochs import Plan
 from streams.errors import LogTruncatedError, SettingsError, ShellError
 from streams.read_model import NoReadModel, ReadModel, RedisReadModel
+from streams.recovery import Recovery
 from streams.settings import Settings
+from streams.stores import MemoryStore, Store
 from streams.tables import CustomerTable
 from streams.topics import Admin
 from streams.unread import Unread
@@ -107,11 +111,27 @@ def build_ingest(settings: Settings) -> Any:
     return app
 
 
+def open_store(settings: Settings) -> Store:
+    """Return where this worker keeps customers."""
+    if settings.store == "memory":
+        return MemoryStore()
+    try:
+        from streams.rocks import RocksStore
+    except ImportError as error:
+        text = f"JOURNEY_STORE=rocksdb needs a package that is not installed ({error}): pip install rocksdict"
+        raise SettingsError(text) from None
+    return RocksStore(Path(settings.datadir), topics.changelog(settings))
+
+
 def build_engine(settings: Settings) -> Any:
     """Return the app that folds the journal."""
     name = settings.topic(topics.JOURNAL)
     app = _app(settings, "engine", {name: PAGES_IN_CHUNK}, table_standby_replicas=0, Table=CustomerTable)
-    table = app.Table(settings.topic(topics.TABLE), partitions=settings.partitions, key_type=bytes, value_type=bytes)
+    table = Customers(open_store(settings), topics.changelog(settings))
+    app.Table(
+        settings.topic(topics.TABLE), partitions=settings.partitions, key_type=bytes, value_type=bytes,
+        recovery=Recovery(settings, table),
+    )  # fmt: skip
     journal = Log(settings.kafka_url, settings.batch_bytes)
     read_model: ReadModel = NoReadModel()
     if settings.redis_url:

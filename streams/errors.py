@@ -90,6 +90,43 @@ class RawCutError(ShellError):
     """
 
 
+class RevokedError(ShellError):
+    """A partition was taken away while something of it was still being folded.
+
+    Operator: nothing. The process leaves, its successor folds the same pages
+    again; if it happens often, raise ``JOURNEY_SESSION_TIMEOUT``.
+    """
+
+
+class StoreError(ShellError):
+    """The store of the customer table on this machine's disk cannot be used.
+
+    Operator: do what the message says: room on the disk, rights to the folder,
+    or another folder. The store is a copy of the changelog: deleting the
+    folder while no worker runs loses nothing, the next start reads it anew.
+    """
+
+
+class StoreInUseError(StoreError):
+    """Another worker on this machine uses the same store.
+
+    Operator: give each worker of the engine a ``JOURNEY_DATADIR`` of its own,
+    the same one after a restart. If the other one hangs, end it first.
+    """
+
+
+class StoreDamagedError(StoreError):
+    """The store on this machine's disk cannot be read back: files are missing or torn.
+
+    Operator: start the worker again: it sees the damage, says so, and makes
+    the store anew from the changelog. Look at the disk.
+    """
+
+    def __init__(self, partition: int, text: str) -> None:
+        self.partition = partition
+        super().__init__(text)
+
+
 class NotFoundError(ShellError):
     """Nothing is known under this id."""
 

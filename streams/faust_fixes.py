@@ -272,10 +272,14 @@ async def _recovered(self: Any, generation_id: int = 0) -> None:
         )
         for table in self.tables.values()
     ]
-    if callbacks:
-        await asyncio.wait(callbacks)
-        for done in callbacks:
-            done.result()
+    try:
+        if callbacks:
+            await self._wait(asyncio.wait(callbacks))  # a new assignment ends it
+            for done in callbacks:
+                done.result()
+    finally:
+        for callback in callbacks:
+            callback.cancel()
     if app.consumer_generation_id != generation_id:
         return
     assignment = consumer.assignment()

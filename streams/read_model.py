@@ -90,7 +90,7 @@ class RedisReadModel:
     Parameters
     ----------
     read
-        Returns a customer's record as it is durable, by its table key.
+        Returns a customer's record as it is durable, by its journal partition and table key.
     stored
         Returns the records of a journal partition.
     prefix
@@ -100,7 +100,7 @@ class RedisReadModel:
     def __init__(
         self,
         url: str,
-        read: Callable[[bytes], bytes | None],
+        read: Callable[[int, bytes], bytes | None],
         stored: Callable[[int], Iterable[tuple[bytes, bytes]]],
         prefix: str = "",
     ) -> None:
@@ -200,7 +200,7 @@ class RedisReadModel:
                 names: list[str] = []
                 values: list[Any] = []
                 for key, partition in taken.items():
-                    raw = self._read(key.encode())
+                    raw = self._read(partition, key.encode())
                     if raw is not None:
                         reflects, shown = document(read_customer(raw), partition)
                         names.append(self._prefix + customer_name(key))

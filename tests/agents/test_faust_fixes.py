@@ -14,7 +14,7 @@ from typing import Any
 
 import faust
 import pytest
-from faust.tables.recovery import Recovery
+from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -417,6 +417,32 @@ async def test_a_correction_can_be_left_out_alone(stock: dict[str, Any], left_ou
     said, _ = await recover("on_recovery_completed", Recovery.on_recovery_completed, table=True)
     assert said[0].startswith(expected)
     assert ("seek events.cart 7" in said) == (left_out != "seek_fresh")
+
+
+async def test_a_new_assignment_ends_what_a_table_does_after_recovery(stock: dict[str, Any]) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    class Loading(Table):
+        @staticmethod
+        async def on_recovery_completed(*_: Any) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+    said: list[str] = []
+    app = FakeApp(said)
+    app.consumer = FakePositions(said)
+    recovery = Recovery(app, Tables({"customers": Loading()}))
+    completing = asyncio.ensure_future(recovery.on_recovery_completed(generation_id=1))
+    await begun.wait()
+    recovery.signal_recovery_start.set()
+    with pytest.raises(RebalanceAgain):
+        await completing
+    await asyncio.wait_for(ended.wait(), 5)
+    assert "resume flow" not in said
+    assert not recovery.completed.is_set()
 
 
 # ---- 4: what to commit when chunks are acknowledged ------------------------------------------------------------------

@@ -1,150 +1,147 @@
-"""The customer table: what it takes back from its changelog, and whose appends it believes."""
+"""How Faust's table hands its recovery over: nothing to do for Faust, all for the load, and who ends it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any
+import asyncio
+from collections.abc import Iterable
 
 import faust
-import orjson
 import pytest
+from aiokafka.errors import KafkaConnectionError
+from faust.types import TP
 
-from journey.engine import Shard
-from journey.entries import encode
-from journey.state import new_customer, new_partition, partition_key
-from streams import faust_fixes
-from streams.appends import Appended
-from streams.errors import ForeignWriteError
+from streams import faust_fixes, recovery
+from streams.customers import Customers
+from streams.errors import RevokedError, StoreDamagedError, TableRecordError
+from streams.recovery import Recovery
+from streams.settings import Settings
+from streams.stores import MemoryStore
 from streams.tables import CustomerTable
+from tests.waiting import eventually
 
-PARTITION = 1
-
-
-class FakeLog:
-    """A changelog; ``others`` are so many records that are not ours."""
-
-    def __init__(self, others: int = 0) -> None:
-        self.records: list[tuple[bytes, bytes]] = []
-        self.others = others
-
-    async def append(self, topic: str, partition: int, records: Sequence[Any]) -> list[Appended]:
-        base = len(self.records) + self.others
-        self.records += records
-        return [Appended(base, len(records), 0)]
+CHANGELOG = "journey-engine-customers-changelog"
+JOURNAL = TP("journey.journal", 0)
+ASSIGNED = {JOURNAL, TP(CHANGELOG, 0), TP(CHANGELOG, 1)}
 
 
-@pytest.fixture
-def table() -> CustomerTable:
+class FakeCustomers(Customers):
+    """Partitions whose building fails as told, in this order."""
+
+    def __init__(self, *fails: Exception) -> None:
+        super().__init__(MemoryStore(), CHANGELOG)
+        self.fails = list(fails)
+        self.built: list[int] = []
+        self.dropped: list[int] = []
+        self.kept: list[set[int]] = []
+
+    def keep_only(self, partitions: Iterable[int]) -> None:
+        self.kept.append(set(partitions))
+
+    async def build(self, partition: int) -> None:
+        if self.fails:
+            raise self.fails.pop(0)
+        self.built.append(partition)
+
+    def drop(self, partition: int) -> None:
+        self.dropped.append(partition)
+
+
+class FakeRecovery(Recovery):
+    """A changelog of known ends. ``reads`` are the partitions that were asked for each time; the first may fail."""
+
+    def __init__(self, customers: FakeCustomers, *fails: Exception) -> None:
+        super().__init__(Settings(), customers)
+        self.fails = list(fails)
+        self.reads: list[set[int]] = []
+
+    async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        return {number: 10 * (number + 1) for number in partitions}
+
+    async def _read(self, partitions: set[int]) -> set[int]:
+        self.reads.append(set(partitions))
+        if self.fails:
+            raise self.fails.pop(0)
+        return set()
+
+
+def a_table(bulk: Recovery) -> CustomerTable:
     app = faust.App("journey-engine", broker="kafka://127.0.0.1:9", store="memory://")
-    return CustomerTable(app, name="customers", partitions=2, key_type=bytes, value_type=bytes)
+    return CustomerTable(app, name="customers", partitions=2, key_type=bytes, value_type=bytes, recovery=bulk)
 
 
-def customer(name: str, at: int, **more: Any) -> tuple[bytes, bytes]:
-    key = f"u:{name}"
-    return key.encode(), encode({**new_customer(key, 1_000 + at), "at": at, **more})
+async def test_faust_is_told_that_all_is_there_up_to_the_end_of_the_changelog() -> None:
+    table = a_table(FakeRecovery(FakeCustomers()))
+    await table.on_rebalance(ASSIGNED, set(), ASSIGNED)
+    assert [table.persisted_offset(TP(CHANGELOG, number)) for number in (0, 1, 2)] == [9, 19, None]
 
 
-def partition(at: int) -> tuple[bytes, bytes]:
-    return partition_key(PARTITION), encode({**new_partition(), "at": at})
+async def test_where_the_end_is_unknown_faust_reads_for_nothing_and_the_load_reads_all() -> None:
+    table = a_table(Recovery(Settings(kafka_url="127.0.0.1:9", session_timeout=1), FakeCustomers()))
+    await table.on_rebalance(ASSIGNED, set(), ASSIGNED)
+    assert table.persisted_offset(TP(CHANGELOG, 0)) is None
+    table.apply_changelog_batch([object()])  # looks at nothing of it
+    assert len(table.data) == 0
 
 
-def recover(table: CustomerTable, *records: tuple[bytes, bytes | None], begin: int = 0) -> None:
-    """Read a changelog partition back, one record at a time as Faust may."""
-    for offset, (key, value) in enumerate(records, begin):
-        message = SimpleNamespace(topic="changelog", partition=PARTITION, offset=offset, key=key, value=value)
-        table.apply_changelog_batch([SimpleNamespace(key=key, value=value, message=message)])
+async def test_the_load_is_of_the_partitions_that_are_ours() -> None:
+    customers = FakeCustomers()
+    table = a_table(FakeRecovery(customers))
+    await table.on_recovery_completed({TP(CHANGELOG, 0), TP(CHANGELOG, 1)}, set())
+    assert customers.built == [0, 1]
 
 
-def fold_nothing(table: CustomerTable, at: int) -> Shard:
-    """Move a partition on by pages that change nobody."""
-    shard = table.shard(PARTITION)
-    shard.partition["at"] = at
-    return shard
-
-
-async def test_the_record_that_reflects_most_is_kept_whichever_is_last(table: CustomerTable) -> None:
-    recover(table, customer("1", 4), customer("2", 5), partition(5), customer("1", 2), partition(3))
-    assert table.read(b"u:1") == customer("1", 4)[1]
-    assert table.read(partition_key(PARTITION)) == partition(5)[1]
-    assert table.shard(PARTITION).partition["at"] == 5
-
-
-async def test_what_lost_against_a_late_write_is_written_again(table: CustomerTable) -> None:
-    recover(table, customer("1", 4), customer("2", 5), partition(5), customer("1", 2), partition(3))
-    log: Any = FakeLog(5)
-    await table.write(log, [fold_nothing(table, 6)])
-    # or compaction would keep the late one: it is the last
-    assert log.records == [customer("1", 4), partition(6)]
-    await table.write(log, [fold_nothing(table, 7)])
-    assert log.records[2:] == [partition(7)]
-
-
-async def test_the_last_of_two_equal_stamps_is_kept_and_nothing_is_repaired(table: CustomerTable) -> None:
-    recover(table, customer("1", 4), partition(4), customer("1", 4), partition(4))
-    log: Any = FakeLog(4)
-    await table.write(log, [fold_nothing(table, 5)])
-    assert log.records == [partition(5)]
-
-
-async def test_what_lost_is_written_again_also_when_the_partition_went_and_came_back(table: CustomerTable) -> None:
-    recover(table, customer("1", 4), customer("2", 5), partition(5), customer("1", 2), partition(3))
-    table.forget({PARTITION})  # and assigned anew before anything was written: there is nothing new to read
-    log: Any = FakeLog(5)
-    await table.write(log, [fold_nothing(table, 6)])
-    assert log.records == [customer("1", 4), partition(6)]
-
-
-async def test_a_partition_that_came_back_is_guarded_from_its_first_append_on(table: CustomerTable) -> None:
-    recover(table, customer("1", 4), partition(4))
-    table.forget({PARTITION})
-    other: Any = FakeLog(9)
-    with pytest.raises(ForeignWriteError, match="our batch lies at 9, not at 2"):
-        await table.write(other, [fold_nothing(table, 5)])
-
-
-async def test_our_appends_have_to_follow_each_other(table: CustomerTable) -> None:
-    log: Any = FakeLog()
-    await table.write(log, [fold_nothing(table, 0)])
-    await table.write(log, [fold_nothing(table, 1)])
-    log.others = 3
-    with pytest.raises(ForeignWriteError, match="our batch lies at 5, not at 2"):
-        await table.write(log, [fold_nothing(table, 2)])
-
-
-async def test_our_first_append_has_to_follow_what_was_recovered(table: CustomerTable) -> None:
-    recover(table, customer("1", 4), partition(4))
-    log: Any = FakeLog(2)
-    await table.write(log, [fold_nothing(table, 5)])
-    table.forget({PARTITION})
-    recover(table, customer("1", 4), partition(4))
-    other: Any = FakeLog(9)
-    with pytest.raises(ForeignWriteError, match="our batch lies at 9, not at 2"):
-        await table.write(other, [fold_nothing(table, 6)])
-
-
-@pytest.mark.parametrize("value", [None, b"", b"not json", b"[]", b'{"no":"stamp"}'])
-async def test_a_record_of_somebody_else_ends_the_process(
-    table: CustomerTable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: bytes | None
+async def test_a_load_that_fails_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def left(status: int) -> None:
         raise SystemExit(status)
 
     monkeypatch.setattr("os._exit", left)
-    recover(table, customer("1", 4))
+    table = a_table(FakeRecovery(FakeCustomers(), TableRecordError("the record of b'u:1' cannot be read")))
     with pytest.raises(SystemExit) as ended:
-        recover(table, (b"u:1", value), begin=1)
+        await table.on_recovery_completed({TP(CHANGELOG, 0)}, set())
     assert ended.value.code == faust_fixes.STOPPED
-    assert "changelog/1 at 1: the record of b'u:1' cannot be read" in caplog.text
+    assert "the record of b'u:1' cannot be read" in caplog.text
     assert "What to do: keep the topic" in caplog.text
 
 
-async def test_a_partition_that_was_lost_is_read_anew(table: CustomerTable) -> None:
-    recover(table, customer("1", 4), partition(4))
-    assert table.shard(PARTITION).partition["at"] == 4
-    table.forget({PARTITION})
-    recover(table, customer("1", 8, counts={"click.page_viewed": 2}), partition(8), begin=2)
-    assert table.shard(PARTITION).partition["at"] == 8
-    known = table.shard(PARTITION).customer("u:1")
-    assert known is not None
-    assert orjson.loads(encode(known))["counts"] == {"click.page_viewed": 2}
+async def test_a_load_whose_partition_is_taken_away_does_not_return_before_it_is_cancelled() -> None:
+    # else the sources would be resumed for partitions that are not ours
+    customers = FakeCustomers(RevokedError("partition 0 is not ours"))
+    load = asyncio.ensure_future(a_table(FakeRecovery(customers)).on_recovery_completed({TP(CHANGELOG, 0)}, set()))
+    await eventually(lambda: not customers.fails)
+    for _ in range(5):
+        await asyncio.wait({load}, timeout=0)
+    assert not load.done()
+    load.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await load
+
+
+async def test_a_load_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "RETRY", 0.0)
+    customers = FakeCustomers()
+    bulk = FakeRecovery(customers, KafkaConnectionError("gone"), ConnectionResetError("gone"))
+    await bulk.load([0, 1])
+    assert bulk.reads == [{0, 1}] * 3
+    assert customers.built == [0, 1]
+
+
+async def test_a_partition_whose_store_is_damaged_is_read_again_once() -> None:
+    customers = FakeCustomers(StoreDamagedError(1, "torn"))
+    bulk = FakeRecovery(customers)
+    await bulk.load([0, 1])
+    assert (customers.dropped, bulk.reads) == ([1], [{0, 1}, {1}])
+    assert customers.built == [0, 1]
+
+
+async def test_a_disk_that_is_damaged_again_at_once_is_not_written_for_ever() -> None:
+    customers = FakeCustomers(StoreDamagedError(1, "torn"), StoreDamagedError(1, "torn again"))
+    with pytest.raises(StoreDamagedError, match="torn again"):
+        await FakeRecovery(customers).load([0, 1])
+
+
+async def test_what_was_not_assigned_is_given_back() -> None:
+    customers = FakeCustomers()
+    await FakeRecovery(customers).load({1})
+    assert customers.kept == [{1}]

@@ -26,6 +26,7 @@ def engine_at(now: int) -> tuple[Engine, Broker]:
     log._producer = _AtOnce(broker, "engine", 100)
     clock = Now(lambda: broker.now, lambda: broker.now / 1000)
     table: Customers = Table()
+    table.begin(0, (0, 0))
     agent = Engine(None, Settings(), log, table, NoReadModel(), clock)
     agent._triggers = 1
     return agent, broker

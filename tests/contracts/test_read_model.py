@@ -25,6 +25,9 @@ class FakeTable(dict[bytes, bytes]):
         self[partition_key(0)] = encode({"at": at})
         return key
 
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        return self.get(key)
+
     def stored(self, partition: int) -> list[tuple[bytes, bytes]]:
         return list(self.items())
 
@@ -34,7 +37,7 @@ class Worker:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.table = FakeTable()
-        self.model = RedisReadModel(url, self.table.get, self.table.stored, prefix)
+        self.model = RedisReadModel(url, self.table.read, self.table.stored, prefix)
 
     def fold(self, at: int, *keys: str) -> None:
         """Make changes durable, then tell the read model."""

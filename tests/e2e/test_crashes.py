@@ -61,7 +61,9 @@ class Crashes:
 
     async def run(self) -> None:
         """Kill, replace, join and leave until it is time to stop; in the end the first worker runs."""
-        first = self.deployment.worker(f"{self.role}-1", self.role, INSTANCE_ID="first").start()
+        # the first engine keeps customers on disk, the second in memory: partitions move between the two
+        store = {"STORE": "rocksdb", "DATADIR": str(self.deployment.directory / "data")}
+        first = self.deployment.worker(f"{self.role}-1", self.role, INSTANCE_ID="first", **store).start()
         second = self.deployment.worker(f"{self.role}-2", self.role)
         self.workers += [first, second]
         while time.monotonic() < self.until or self.kills < KILLS:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -22,7 +23,7 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import orjson
@@ -31,6 +32,7 @@ from aiokafka import AIOKafkaProducer
 from streams import app, cli, faust_fixes
 from streams.alignment import Alignment
 from streams.merge import FOR_EVER
+from streams.recovery import Recovery
 from streams.settings import load
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -47,7 +49,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--signal", choices=("KILL", "STOP"), default="KILL")
     parser.add_argument("--clock-ms", type=int, default=0, help="how far this worker's clock is ahead")
     parser.add_argument("--unaligned", action="store_true", help="take the raw topics as they come")
+    parser.add_argument("--slow-load", type=float, default=0, help="s that reading the changelog back takes longer")
     told = parser.parse_args(arguments)
+    if told.slow_load:
+        slow_down(told.slow_load)
     if told.unaligned:
         Alignment.bound = lambda self: FOR_EVER  # type: ignore[method-assign]
     if told.append:
@@ -84,6 +89,22 @@ def plant(number: int, topic_part: str, when: str, fault: signal.Signals) -> Non
         return acknowledged
 
     AIOKafkaProducer.send_batch = send_batch
+
+
+def slow_down(seconds: float) -> None:
+    """Let each load of the customer table take longer, as that of millions does."""
+    original = Recovery.load
+
+    async def load(self: Recovery, partitions: Iterable[int]) -> None:
+        wanted = set(partitions)
+        if wanted:
+            sys.stderr.write("slow load begins\n")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), seconds)
+            sys.stderr.write("slow load ends\n")
+        await original(self, wanted)
+
+    Recovery.load = load  # type: ignore[method-assign]
 
 
 def nursery() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -14,6 +15,7 @@ from streams.agents.engine import Engine
 from streams.agents.ingest import Ingest
 from streams.appends import Appended, Headers, Log, Record
 from streams.arrivals import Parsed
+from streams.customers import Held
 from streams.merge import Merge
 from tests.protocol.roles import CHANGELOG, Parts, Table
 
@@ -34,7 +36,7 @@ class _Changed:
 class PartitionFirst(Table):
     """The partition record is written before the customers."""
 
-    async def write(self, journal: Log, shards: Iterable[Shard]) -> None:
+    async def write(self, journal: Any, shards: Iterable[Shard]) -> None:
         first: Any = [
             _Changed(shard, [*changes[-1:], *changes[:-1]]) for shard in shards if (changes := shard.changes())
         ]
@@ -122,50 +124,53 @@ class BatchesNotAwaited(Log):
 class LastRecordWins(Table):
     """Recovery keeps the last record of each key."""
 
-    def recover(self, messages: Sequence[Any]) -> None:
-        for message in messages:
-            self.records.pop(message.key, None)
-            super().recover([message])
+    def _newest(self, partition: int, records: Sequence[Any], held: Held) -> tuple[dict[bytes, bytes], set[bytes]]:
+        super()._newest(partition, records, held)
+        return {record.key: record.value for record in records}, set()
 
 
 class StampNotLookedAt(Table):
     """A customer whose record already reflects a page is folded into it again."""
 
     def shard(self, partition: int) -> Shard:
-        if partition not in self._shards:
-            self._shards[partition] = Shard(partition, self._unstamped, self.stored(partition))
-        return self._shards[partition]
+        held = self._ours(partition)
+        if held.shard is None:
+            held.shard = Shard(partition, partial(self._unstamped, partition), self.stored(partition))
+        return held.shard
 
-    def _unstamped(self, key: bytes) -> bytes | None:
-        raw = self.read(key)
+    def _unstamped(self, partition: int, key: bytes) -> bytes | None:
+        raw = self.read(partition, key)
         if raw is None or key.startswith(b"\0"):
             return raw
         return orjson.dumps(orjson.loads(raw) | {"at": -1}, option=orjson.OPT_SORT_KEYS)
 
 
+class _Blind:
+    """A log that tells where batches would lie if nobody else wrote."""
+
+    def __init__(self, journal: Any, end: int) -> None:
+        self._journal, self._end = journal, end
+
+    async def append(self, topic: str, partition: int, records: Sequence[Record]) -> list[Appended]:
+        done = await self._journal.append(topic, partition, records)
+        end = self._end
+        for batch in done:
+            batch.base, end = end, end + batch.count
+        return list(done)
+
+
 class NoContiguityGuard(Table):
     """Who else appends to the changelog is not looked at."""
 
-    def _check_contiguous(self, partition: int, appended: list[Appended]) -> None:
-        self._next.pop(partition, None)
+    async def _write(self, journal: Any, shard: Shard) -> None:
+        await super()._write(_Blind(journal, self._ours(shard.number).progress.next), shard)
 
 
 class LosersNotRepaired(Table):
     """What won against a later record is not written again."""
 
-    def recover(self, messages: Sequence[Any]) -> None:
-        super().recover(messages)
-        self._repair.clear()
-
-
-class RepairsForgotten(Table):
-    """What is known of a changelog goes with its partition, though the records stay."""
-
-    def forget(self, partitions: set[int]) -> None:
-        super().forget(partitions)
-        for partition in partitions:
-            self._next.pop(partition, None)
-            self._repair.pop(partition, None)
+    def _newest(self, partition: int, records: Sequence[Any], held: Held) -> tuple[dict[bytes, bytes], set[bytes]]:
+        return super()._newest(partition, records, held)[0], set()
 
 
 class NoGapCheck(Ingest):
@@ -216,7 +221,6 @@ PLANTED: Final[dict[str, Parts]] = {
     "a customer's stamp is not looked at": Parts(table=StampNotLookedAt),
     "no guard on the changelog": Parts(table=NoContiguityGuard),
     "what a zombie overwrote is not written again": Parts(table=LosersNotRepaired),
-    "what is known of a changelog is forgotten at a revocation": Parts(table=RepairsForgotten),
     "a hole in a raw partition is passed over": Parts(ingest=NoGapCheck),
     "a chunk is acknowledged while a part of it is held": Parts(merge=AcknowledgesWhatIsHeld),
     "records change places within a partition": Parts(merge=ReordersWithinPartition),

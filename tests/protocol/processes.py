@@ -12,7 +12,7 @@ from faust.types import TP
 
 from journey.errors import PositionGapError
 from streams import topics
-from streams.errors import ForeignWriteError
+from streams.errors import ForeignWriteError, RevokedError
 from streams.settings import Settings
 from tests.protocol.broker import Broker, Group, Sending
 from tests.protocol.draws import Draws
@@ -27,7 +27,7 @@ SKEWS: Final = (0, 0, -3_000, 4_000, -700_000, 700_000)  # ms between a worker's
 FAULTS: Final = (
     "crash", "unanswered", "evict", "rebalance", "join", "stop", "again", "hole", "lapse", "late event", "late landing",
 )  # fmt: skip
-DESIGNED: Final = (KafkaError, ForeignWriteError, PositionGapError)  # what may end a process
+DESIGNED: Final = (KafkaError, ForeignWriteError, PositionGapError, RevokedError)  # what may end a process
 
 
 @lru_cache(maxsize=1024)

@@ -14,6 +14,7 @@ from streams.appends import Log
 from streams.customers import Customers
 from streams.merge import Merge
 from streams.settings import Settings
+from streams.stores import MemoryStore
 from tests.protocol.broker import Broker, Group, Producer
 from tests.protocol.oracle import Watch
 from tests.protocol.worker import Left, Worker, quietly
@@ -22,49 +23,43 @@ CHANGELOG: Final = topics.changelog(Settings())
 
 
 class Table(Customers):
-    """The customers in dictionaries, as Faust's memory store has them, read back as Faust does.
-
-    A partition that stays is read on from where it last stood; of one that
-    went everything is dropped when the next recovery ends.
-    """
-
-    changelog_topic_name = CHANGELOG
+    """The customers in memory, read back from the changelog in pieces, as ``streams.recovery`` does."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.records: dict[bytes, bytes] = {}
-        self.owners: dict[bytes, int] = {}
+        super().__init__(MemoryStore(), CHANGELOG)
         self.read_to: dict[int, int] = {}
         self.ends: dict[int, int] = {}
 
     def assigned(self, ends: dict[int, int]) -> None:
         """Begin to read these partitions up to these offsets."""
-        self.read_to = {number: self.read_to.get(number, 0) for number in ends}
+        self.keep_only(ends)
+        self.read_to = {number: self.begin(number, (0, end))[0] for number, end in ends.items()}
         self.ends = ends
 
     def read_back(self, number: int, records: Sequence[Any]) -> None:
         """Take the next records of a partition."""
-        self.recover(records)
-        self.read_to[number] += len(records)
+        is_same_log = self.take(number, records)
+        self.read_to[number] = self.read_to[number] + len(records) if is_same_log else 0
 
     def behind(self) -> list[int]:
         """Return the partitions that are not read to their end."""
         return [number for number, end in self.ends.items() if self.read_to[number] < end]
 
     def recovered(self) -> None:
-        """All is read: drop what is not ours."""
-        gone = [key for key, number in self.owners.items() if number not in self.read_to]
-        for key in gone:
-            del self.records[key], self.owners[key]
+        """All is read."""
+        for number, end in self.ends.items():
+            assert self.reached(number, end)
 
     def shown(self, number: int, key: bytes) -> bytes | None:
-        """Return a record as the read model reads it."""
-        return self.read(key)
+        """Return a record as the read model reads it; None when the partition is not ours any more."""
+        return self.read(number, key) if self.holds(number) else None
 
     def read_whole(self, number: int, records: Sequence[Any]) -> dict[bytes, bytes]:
         """Read a whole changelog partition; return what is kept of it."""
-        self.recover(records)
-        return self.records
+        if records:
+            self.assigned({number: records[-1].offset + 1})
+            self.read_back(number, records)
+        return dict(self.stored(number)) if records else {}
 
 
 class SteeredBy:
