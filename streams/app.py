@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -23,6 +22,7 @@ from streams.agents.engine import Engine, Now
 from streams.agents.ingest import Ingest
 from streams.appends import Log
 from streams.chunks import ChunkSchema, chunk_scheduler
+from streams.collector import calm
 from streams.control import ControlTail
 from streams.customers import Customers
 from streams.epochs import Plan
@@ -302,11 +302,7 @@ def run_worker(settings: Settings, roles: Sequence[str]) -> None:
     apps[0].task(rest.follow)
     worker = faust.Worker(*apps, loop=loop, loglevel=None, override_logging=False, quiet=True)
     log.info("worker with %s on %s", ", ".join(roles), settings.kafka_url)
-    # what is loaded by now stays for ever, and a chunk is thousands of objects that all live for a moment: looking for
-    # cycles as often as Python does by default costs a tenth of all time
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)
+    calm()
     try:
         worker.execute_from_commandline()
     except SystemExit as leaving:

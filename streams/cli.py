@@ -41,6 +41,7 @@ from journey.triggers import rfc3339
 from streams import cli_epochs, compiled, epochs, inspect, topics
 from streams import replay as replays
 from streams.arrivals import parse_time
+from streams.collector import calm
 from streams.errors import NotFoundError, SettingsError, ShellError
 from streams.files import read_events
 from streams.publish import ClockError, Publisher, clock_of, load
@@ -573,6 +574,7 @@ def main() -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own messages say what to do
     try:
         compiled.check()
+        calm()
         app(standalone_mode=True)
     except NotFoundError as error:
         _err().print(f"journey: {escape(str(error))}", soft_wrap=True)
