@@ -9,7 +9,11 @@ interrupted and made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +26,7 @@ from journey.events import MINUTE
 from streams import topics
 from streams.appends import Log
 from streams.arrivals import Parsed
+from streams.collector import calm
 from streams.errors import RawCutError
 from streams.logs import consumer, partitions_of, read_all, read_partitions, spans_of
 from streams.merge import FOR_EVER, Merge
@@ -31,6 +36,8 @@ from streams.settings import Settings
 
 Told = Callable[[int], None]  # events, or entries, so far
 MOST_HELD: Final = 200_000  # raw records, of all partitions together
+MANY_PAGES: Final = 100  # above it, several processes are worth their start
+LOOK: Final = 0.2  # s between two looks at what other processes do
 MOST_WAITING: Final = 20_000  # entries that are written at once
 PAGE_HEADERS: Final = (("v", PAGE_VERSION), ("content-type", b"application/json"))
 
@@ -41,13 +48,57 @@ PAGE_HEADERS: Final = (("v", PAGE_VERSION), ("content-type", b"application/json"
 async def fold_on(target: Settings, ends: Mapping[int, int], told: Told) -> dict[int, dict[str, Any]]:
     """Fold a journal from where its state stands up to, and without, ``ends``; write the state; nothing is sent.
 
-    Returns the partition record of each journal partition.
+    Returns the partition record of each journal partition. Much of it is
+    folded by several processes, each with partitions of its own.
     """
-    cuts = await live_cuts(target)
-    shards = {number: Shard(number, cut.records.get, list(cut.records.items())) for number, cut in sorted(cuts.items())}
+    stands = {number: cut.at for number, cut in (await live_cuts(target)).items()}
+    pages_left = sum(max(0, ends.get(number, 0) - at - 1) for number, at in stands.items())
+    processes = min(os.cpu_count() or 1, len(stands)) if pages_left > MANY_PAGES else 1
+    if processes == 1:
+        return await _fold_some(target, sorted(stands), ends, told)
+    context = multiprocessing.get_context("spawn")
+    counts = context.Array("q", processes)
+    shares = [sorted(stands)[slot::processes] for slot in range(processes)]
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(processes, context, _begin_process, (counts,)) as pool:
+        folding = [
+            loop.run_in_executor(pool, _in_process, slot, target, share, dict(ends))
+            for slot, share in enumerate(shares)
+        ]
+        working = set(folding)
+        while working:
+            _, working = await asyncio.wait(working, timeout=LOOK)
+            told(sum(counts))
+    records: dict[int, dict[str, Any]] = {}
+    for done in folding:
+        records |= done.result()
+    return records
+
+
+_counts: Any = None  # of a process of its own: how many entries each one has folded
+
+
+def _begin_process(counts: Any) -> None:
+    global _counts  # how an executor hands what is shared to its processes
+    _counts = counts
+    calm()
+
+
+def _in_process(slot: int, target: Settings, numbers: list[int], ends: dict[int, int]) -> dict[int, dict[str, Any]]:
+    def told(count: int) -> None:
+        _counts[slot] = count
+
+    return asyncio.run(_fold_some(target, numbers, ends, told))
+
+
+async def _fold_some(
+    target: Settings, numbers: Sequence[int], ends: Mapping[int, int], told: Told
+) -> dict[int, dict[str, Any]]:
+    cuts = await live_cuts(target, only=numbers)
+    shards = {number: Shard(number, cut.records.get, cut.records.items()) for number, cut in sorted(cuts.items())}
     entries = 0
     async with consumer(target) as client:
-        tps = await partitions_of(client, target.topic(topics.JOURNAL))
+        tps = [tp for tp in await partitions_of(client, target.topic(topics.JOURNAL)) if tp.partition in cuts]
         spans = {tp: (cuts[tp.partition].at + 1, ends.get(tp.partition, 0)) for tp in tps}
         while spans:
             again: dict[TopicPartition, tuple[int, int]] = {}
@@ -62,7 +113,7 @@ async def fold_on(target: Settings, ends: Mapping[int, int], told: Told) -> dict
                         entries += len(page)
                 except PoisonError as poison:  # the live epoch has written its dead letter
                     cut = cuts[tp.partition]
-                    fresh = Shard(tp.partition, cut.records.get, list(cut.records.items()))
+                    fresh = Shard(tp.partition, cut.records.get, cut.records.items())
                     fresh.poisoned = shard.poisoned | {(poison.offset, poison.index)}
                     shards[tp.partition], again[tp] = fresh, spans[tp]
                 shard.triggers.clear()
@@ -229,15 +280,15 @@ async def write_journal(
     """
     async with consumer(source) as client:
         spans: dict[TopicPartition, tuple[int, int]] = {}
-        for name in (*topics.RAW, topics.CONTROL):
-            tps = await partitions_of(client, source.topic(name))
-            for tp, (first, _) in (await spans_of(client, tps)).items():
-                begin = begins.get(f"{tp.topic}/{tp.partition}", 0)
-                if first > begin and not partial:
-                    msg = f"{tp.topic}/{tp.partition} begins at {first}, {first - begin} records before it are gone"
-                    raise RawCutError(msg)
-                begin = max(begin, first)
-                spans[tp] = (begin, max(begin, ends.get((tp.topic, tp.partition), 0)))
+        names = [source.topic(name) for name in (*topics.RAW, topics.CONTROL)]
+        tps = [tp for name in names for tp in await partitions_of(client, name)]
+        for tp, (first, _) in (await spans_of(client, tps)).items():
+            begin = begins.get(f"{tp.topic}/{tp.partition}", 0)
+            if first > begin and not partial:
+                msg = f"{tp.topic}/{tp.partition} begins at {first}, {first - begin} records before it are gone"
+                raise RawCutError(msg)
+            begin = max(begin, first)
+            spans[tp] = (begin, max(begin, ends.get((tp.topic, tp.partition), 0)))
         live_since = await _live_since(source)
         sources = _Sources(target, spans, live_since)
         writer = await Log(target.kafka_url, target.batch_bytes).start()

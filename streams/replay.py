@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,12 +172,15 @@ class _CutReader:
 
 
 async def live_cuts(
-    settings: Settings, *, at_least: dict[int, int] | None = None, within: float = 60.0
-) -> dict[int, Cut]:
+    settings: Settings, *, only: Collection[int] | None = None, at_least: dict[int, int] | None = None,
+    within: float = 60.0,
+) -> dict[int, Cut]:  # fmt: skip
     """Return a consistent cut of each partition of the live state.
 
     Parameters
     ----------
+    only
+        Of these partitions; of all by default.
     at_least
         For each partition the journal offset the cut has to reach; waits for
         the engine to get there.
@@ -189,7 +192,9 @@ async def live_cuts(
     """
     wanted = at_least or {}
     async with consumer(settings) as client:
-        tps = await partitions_of(client, topics.changelog(settings))
+        tps = [
+            tp for tp in await partitions_of(client, topics.changelog(settings)) if only is None or tp.partition in only
+        ]
         readers = {tp.partition: _CutReader(tp.partition) for tp in tps}
         positions = {tp: begin for tp, (begin, _) in (await spans_of(client, tps)).items()}
         deadline = asyncio.get_running_loop().time() + within
