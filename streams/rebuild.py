@@ -68,7 +68,7 @@ async def fold_on(target: Settings, ends: Mapping[int, int], told: Told) -> dict
         working = set(folding)
         while working:
             _, working = await asyncio.wait(working, timeout=LOOK)
-            told(sum(counts))
+            told(sum(counts[:]))
     records: dict[int, dict[str, Any]] = {}
     for done in folding:
         records |= done.result()
