@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +30,7 @@ EVENTS = 6_000
 CUSTOMERS = 150
 
 
-async def publish_the_past(settings: Settings, records: Iterable[RawRecord], partitions: int) -> None:
+async def publish_the_past(settings: Settings, records: Iterable[RawRecord], partitions: Mapping[str, int]) -> None:
     """Fill the raw topics as an hour of traffic did while no worker ran: each record with the time it was taken at."""
     names = [settings.topic(name) for name in topics.RAW]
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_url)
@@ -38,11 +40,16 @@ async def publish_the_past(settings: Settings, records: Iterable[RawRecord], par
     try:
         # here the publisher says when; afterwards the topics are as they have to be
         by_publisher = {"message.timestamp.type": "CreateTime"}
-        await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=by_publisher) for name in names])
+        await admin.create_topics(
+            [
+                NewTopic(settings.topic(name), partitions.get(name, 4), 1, topic_configs=by_publisher)
+                for name in topics.RAW
+            ]
+        )
         for record in records:
             await producer.send(
                 settings.topic(record.topic), record.value, key=record.key, timestamp_ms=record.at,
-                partition=route(record.key.decode(), partitions),
+                partition=route(record.key.decode(), partitions.get(record.topic, 4)),
             )  # fmt: skip
         await producer.flush()
         by_broker = {"message.timestamp.type": "LogAppendTime", "retention.ms": str(30 * DAY)}
@@ -98,26 +105,39 @@ async def in_order(deployment: Deployment) -> tuple[int, int]:
     return sum(one == sorted(one) for one in sequences.values()), len(sequences)
 
 
-async def journalled(kafka: Broker, prefix: str, directory: Path, *planted: tuple[str, ...]) -> tuple[int, int]:
-    """Let workers, each but the last with what is planted in it, take an hour's backlog; return who is in order."""
-    await publish_the_past(Settings(kafka_url=kafka.url, topic_prefix=f"{prefix}."), an_hour(7), 4)
-    async with deployed(
-        kafka.url, prefix, directory, PAGE_ENTRIES="200", CHUNK_RECORDS="200", HELD_RECORDS="800"
-    ) as deployment:
-        worker = deployment.worker("both", "all")
-        *killed, last = planted
-        for faults in killed:
-            worker.start(*faults)
-            await worker.ended(within_seconds=60)
-        worker.planted = last
-        worker.start()
-        finding = await deployment.examined()
-        assert finding.is_exact, finding
-        return await in_order(deployment)
+@asynccontextmanager
+async def backlog(kafka: Broker, prefix: str, directory: Path, **partitions: int) -> AsyncIterator[Deployment]:
+    """Give a deployment whose raw topics hold an hour that nobody has read; ``partitions`` of classes, 4 by default."""
+    counts = {f"events.{name}": count for name, count in partitions.items()}
+    await publish_the_past(Settings(kafka_url=kafka.url, topic_prefix=f"{prefix}."), an_hour(7), counts)
+    small = {"PAGE_ENTRIES": "200", "CHUNK_RECORDS": "200", "HELD_RECORDS": "800"}
+    async with deployed(kafka.url, prefix, directory, **small) as deployment:
+        yield deployment
+
+
+async def journalled(deployment: Deployment, *planted: tuple[str, ...]) -> tuple[int, int]:
+    """Let workers, each but the last with what is planted in it, take the backlog; return who is in order."""
+    worker = deployment.worker("both", "all")
+    *killed, last = planted
+    for faults in killed:
+        worker.start(*faults)
+        await worker.ended(within_seconds=60)
+    worker.planted = last
+    worker.start()
+    finding = await deployment.examined()
+    assert finding.is_exact, finding
+    return await in_order(deployment)
 
 
 async def test_a_backlog_is_journalled_in_the_order_of_time(kafka: Broker, prefix: str, tmp_path: Path) -> None:
-    ordered, of = await journalled(kafka, prefix, tmp_path, ())
+    async with backlog(kafka, prefix, tmp_path) as deployment:
+        ordered, of = await journalled(deployment, ())
+    assert ordered == of == CUSTOMERS
+
+
+async def test_one_worker_merges_topics_of_unequal_partition_counts(kafka: Broker, prefix: str, tmp_path: Path) -> None:
+    async with backlog(kafka, prefix, tmp_path, click=6, cart=3, purchase=1) as deployment:
+        ordered, of = await journalled(deployment, ())
     assert ordered == of == CUSTOMERS
 
 
@@ -126,10 +146,31 @@ async def test_kills_in_the_middle_do_not_hurt_the_order(kafka: Broker, prefix: 
         ("--append", str(number), "--topic", "journey.journal", "--when", when)
         for number, when in ((3, "before"), (4, "acknowledged"), (6, "before"))
     ]
-    ordered, of = await journalled(kafka, prefix, tmp_path, *faults, ())
+    async with backlog(kafka, prefix, tmp_path) as deployment:
+        ordered, of = await journalled(deployment, *faults, ())
+    assert ordered == of == CUSTOMERS
+
+
+async def test_a_zombie_that_wakes_up_does_not_hurt_the_order(kafka: Broker, prefix: str, tmp_path: Path) -> None:
+    async with backlog(kafka, prefix, tmp_path) as deployment:
+        zombie = deployment.worker("zombie", "ingest")
+        zombie.start("--append", "6", "--topic", "journey.journal", "--when", "before", "--signal", "STOP")
+        await eventually(lambda: zombie.is_frozen, within_seconds=40)
+        heir = deployment.worker("heir", "all").start()
+        await deployment.shared_by("ingest", 1)  # the zombie's session is over
+        await deployment.at_rest()
+        async with deployment.supervised():
+            zombie.signal(signal.SIGCONT)
+            await deployment.shared_by("ingest", 2)
+            finding = await deployment.examined()
+        assert finding.is_exact, finding.line()
+        assert finding.figures["repeated_entries"] > 0
+        ordered, of = await in_order(deployment)
+        assert heir.status == 0
     assert ordered == of == CUSTOMERS
 
 
 async def test_without_alignment_most_customers_are_out_of_order(kafka: Broker, prefix: str, tmp_path: Path) -> None:
-    ordered, of = await journalled(kafka, prefix, tmp_path, ("--unaligned",))
+    async with backlog(kafka, prefix, tmp_path) as deployment:
+        ordered, of = await journalled(deployment, ("--unaligned",))
     assert ordered < of / 2
