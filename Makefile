@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # two processes of tests, each with a Kafka and a Redis of its own when its tests ask for them
 TEST_PROCESSES ?= 2
+MINUTES ?= 5
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test fmt lint types arch check bench simulate-faults lock clean
+.PHONY: help setup demo test fmt lint types arch check chaos bench simulate-faults lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,10 @@ arch: setup ## who may import whom
 	$(BIN)/lint-imports
 
 check: lint types arch ## lint, types and arch
+
+chaos: setup ## kills, zombies, broken brokers for MINUTES (5), each round examined; ARGS="..." is passed on
+	scripts/test-deps
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(ARGS)
 
 bench: setup ## the benchmarks; ARGS="..." is passed on
 	scripts/test-deps

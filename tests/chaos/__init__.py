@@ -1,0 +1,1 @@
+"""Chaos on a real broker: bounded, seeded rounds of faults, each judged by the oracle."""
