@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -27,9 +28,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams import topics
+from streams.logs import end_offsets, read_all
 from streams.shop import generate
 from tests.chaos.faults import SCENARIOS, Chaos
-from tests.harness import Chance, Deployment, deployed, elapsed, live, wall_ms
+from tests.harness import SMALL, Chance, Deployment, deployed, elapsed, live, wall_ms
 from tests.servers import KafkaServer, RedisServer
 
 ORDER: Final = ("workers", "broker", "three brokers", "compaction")
@@ -38,7 +40,7 @@ REST_SECONDS: Final = 120.0
 SLICE: Final = 40
 QUARTER: Final = 900_000  # ms by which journal time moves on with each tick of the publisher
 SMALL_LOGS: Final = {
-    "cleanup.policy": "compact", "segment.bytes": "200000", "segment.ms": "2000", "min.cleanable.dirty.ratio": "0.01",
+    "cleanup.policy": "compact", "segment.bytes": "1048576", "segment.ms": "2000", "min.cleanable.dirty.ratio": "0.01",
     "min.compaction.lag.ms": "3000", "max.compaction.lag.ms": "6000", "message.timestamp.type": "LogAppendTime",
 }  # fmt: skip
 
@@ -86,9 +88,32 @@ async def compacts_soon(deployment: Deployment) -> None:
     client = AIOKafkaAdminClient(bootstrap_servers=deployment.settings.kafka_url)
     await client.start()
     try:
-        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=SMALL_LOGS)])
+        for answer in await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=SMALL_LOGS)]):
+            for code, message, *_ in answer.resources:
+                if code:
+                    raise RuntimeError(f"{name} keeps its settings: {message}")
     finally:
         await client.close()
+
+
+async def compacted(deployment: Deployment) -> int:
+    """Return how many records of the customers' changelog are gone."""
+    name = topics.changelog(deployment.settings)
+    ends = await end_offsets(deployment.settings, name)
+    return sum(ends.values()) - len([record async for record in read_all(deployment.settings, name)])
+
+
+def look(directory: Path) -> None:
+    """Run the brokers of a kept round until Ctrl-C, for whoever wants to see what is in their topics."""
+    with brokers(len(list(directory.glob("kafka-*"))), directory) as servers:
+        url = ",".join(server.url for server in servers)
+        sys.stdout.write(
+            f"export JOURNEY_KAFKA_URL={url} JOURNEY_TOPIC_PREFIX=chaos. JOURNEY_PARTITIONS={SMALL['PARTITIONS']} "
+            "JOURNEY_REDIS_URL=\njourney replay\n"
+        )
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 async def run_round(scenario: str, seed: str, directory: Path) -> dict[str, Any]:
@@ -121,6 +146,9 @@ async def run_round(scenario: str, seed: str, directory: Path) -> dict[str, Any]
                 await asyncio.gather(publishing, supervising, return_exceptions=True)
             async with deployment.supervised():
                 found = await deployment.examined(within_seconds=REST_SECONDS)
+            if scenario == "compaction":
+                chaos.happened["records compacted away"] = await compacted(deployment)
+                found.expect("rounds without compaction", [] if chaos.happened["records compacted away"] else [seed])
             return {
                 "scenario": scenario, "seed": seed, "exact": found.is_exact, "happened": dict(chaos.happened),
                 "ended": dict(chaos.ended), **found.figures, "faults": found.faults,
@@ -140,7 +168,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="no round begins that would end later")
     parser.add_argument("--seed", default="1", help="of the first round; the others follow from it")
     parser.add_argument("--scenario", choices=ORDER, help="this one alone")
+    parser.add_argument("--look", type=Path, help="run the brokers of a round that failed, and nothing else")
     asked = parser.parse_args()
+    if asked.look is not None:
+        look(asked.look)
+        return 0
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     begin, longest, number = time.monotonic(), 0.0, 0
     happened: Counter[str] = Counter()
@@ -164,6 +196,7 @@ def main() -> int:
             failed.append(seed)
             sys.stderr.write(
                 f"round {seed} ({scenario}) failed: logs and the broker's data are in {directory}\n"
+                f'  look at its topics: make chaos ARGS="--look {directory}"\n'
                 f"  again: make chaos ARGS=\"--scenario '{scenario}' --seed {seed} --minutes 0\"\n"
             )
     tell({

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -102,7 +102,8 @@ class Chaos:
             self.happened[f"zombie {role}"] += 1
 
     @contextlib.contextmanager
-    def _planted(self, worker: Worker, *arguments: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _planted(self, worker: Worker, *arguments: str) -> Iterator[None]:
+        """Let a worker run with a fault planted in it, and the supervisor leave it alone meanwhile."""
         self.away.add(worker.name)
         try:
             worker.kill()
