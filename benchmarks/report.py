@@ -104,6 +104,7 @@ def summary(figures: Figures) -> dict[str, Any]:
         "broker_us": run.us("broker") if "broker" in run.cpu else None,
         "ingest_mib": run.mib["ingest"], "engine_mib": run.mib["engine"],
         "events_per_customer_record_written": run.events / run.customers_written,
+        "journal_bytes_per_event": sum(len(value) for _, _, value in run.pages) / run.events,
         "redis_engine_us": None if figures.with_redis is None else figures.with_redis.us("engine"),
         "verify": "identical" if figures.verdict.identical else "different",
         "compiled": is_compiled(), "cores": os.cpu_count(), "python": platform.python_version(),

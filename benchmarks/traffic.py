@@ -18,7 +18,7 @@ from streams.raw import RawRecord
 
 CUSTOMERS: Final = 15_000  # among 300,000 events: 20 events for each
 EVENTS_PER_CUSTOMER: Final = 20
-WIDE_PER_CUSTOMER: Final = 1.5
+WIDE_PER_CUSTOMER: Final = 3
 AT_ONCE: Final = 1_000  # visitors in the shop at the same time
 LEAVES: Final = 0.125  # chance that a visitor's event is the last of the visit
 ITEMS: Final = 2_000
@@ -81,7 +81,7 @@ def generate(
 
 
 def wide(events: int, *, until: int) -> list[RawRecord]:
-    """Return events of so many customers that hardly two of one lie close together: little can be shared."""
+    """Return events of so many customers that few of one lie close together: some 1.5 to each record written."""
     return generate(events, until=until, per_customer=WIDE_PER_CUSTOMER, at_once=events)
 
 
