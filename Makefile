@@ -55,6 +55,7 @@ simulate-faults: setup ## crashes, zombies, lost and late answers by the seed, f
 lock: $(VENV)/.locked ## pin all packages again; newer ones with ARGS=--upgrade
 	$(COMPILE) $(ARGS) --all-extras -o requirements/lock.txt pyproject.toml
 	$(COMPILE) --no-annotate --extra build --extra rocksdb -c requirements/lock.txt -o requirements/runtime.txt pyproject.toml
+	$(COMPILE) --no-annotate $(ARGS) -o requirements/peers.txt requirements/peers.in
 
 clean: ## remove all that was made here: .venv, Kafka, caches
 	rm -rf $(VENV) .cache build dist *.egg-info

@@ -20,20 +20,23 @@ import orjson
 import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from benchmarks import engine_run, plain_faust, profiles, report, traffic
+from benchmarks import engine_run, latency, peers, plain_faust, profiles, report, traffic
 from benchmarks.engine_run import EngineRun
 from benchmarks.processes import ROOT, Meter, Process, until
 from streams import topics
 from streams.appends import Log
+from streams.errors import TopicConflictError
 from streams.logs import end_offsets, read_all
 from streams.raw import RawRecord
 from streams.replay import replay, verify
 from streams.settings import Settings
 from tests.servers import KafkaServer, RedisServer
 
-EVENTS: Final = 300_000
+EVENTS: Final = 500_000
 QUICK: Final = 30_000
-FAUST_SHARE: Final = 30  # a plain Faust application gets one event of so many: it is slow
+FAUST_SHARE: Final = 50  # a plain Faust application gets one event of so many: it is slow
+QUIX_SHARE: Final = 5
+WIDE_SHARE: Final = 5
 REDIS_MOST: Final = 50_000
 PROFILED: Final = 30_000
 RAW_ROUNDS: Final = 3
@@ -102,9 +105,11 @@ class Bench:
             async def wait(meter: Meter, written: int) -> int:
                 async def done() -> bool:
                     meter.check()
-                    with report.missing_topic():
-                        return sum((await end_offsets(settings, plain_faust.changelog(name))).values()) >= written
-                    return False
+                    try:
+                        ends = await end_offsets(settings, plain_faust.changelog(name))
+                    except TopicConflictError:  # not there yet
+                        return False
+                    return sum(ends.values()) >= written
 
                 await until(done, within=engine_run.WITHIN)
                 return time.time_ns() // 1_000_000
@@ -170,6 +175,16 @@ async def measure(bench: Bench, redis_url: str | None) -> report.Figures:
     few = bench.records[: max(len(bench.records) // FAUST_SHARE, 1_000)]
     say(f"plain Faust: {len(few):,} events")
     faust = await bench.plain_faust(few)
+    some = bench.records[: max(len(bench.records) // QUIX_SHARE, 1_000)]
+    say(f"Quix Streams: {len(some):,} events")
+    quix: report.Loop | str
+    try:
+        quix = await peers.quix(bench.settings("quix"), some, bench.directory)
+    except peers.NoPeerError as error:
+        quix = str(error)
+    spread_out = traffic.wide(max(len(bench.records) // WIDE_SHARE, 5_000), until=time.time_ns() // 1_000_000)
+    say(f"wide traffic: {len(spread_out):,} events")
+    wide = await bench.engine("wide", spread_out)
     with_redis = None
     if redis_url is not None:
         some = bench.records[:REDIS_MOST]
@@ -187,36 +202,57 @@ async def measure(bench: Bench, redis_url: str | None) -> report.Figures:
     ingest = profiles.of_ingest(consumed, settings.partitions, settings.chunk_records, settings.page_entries)
     engine = profiles.of_engine(run.pages, 0, max(1, round(len(run.pages) / run.groups)))
     return report.Figures(
-        run=run, spread=spread, loops=loops, faust=faust, replay=replayed, verdict=verdict,
+        run=run, spread=spread, loops=loops, faust=faust, quix=quix, wide=wide, replay=replayed, verdict=verdict,
         with_redis=with_redis, ingest=ingest, engine=engine,
         bytes_per_event=statistics.mean(len(record.value) for record in bench.records),
         customers=len({record.key for record in bench.records}),
     )  # fmt: skip
 
 
-def main() -> None:
-    """Run the benchmarks."""
+async def measure_latency(bench: Bench, told: argparse.Namespace) -> dict[str, object]:
+    """Measure latencies at some rates, and show them."""
+    rates = [float(rate) for rate in told.rates.split(",")]
+    found, idle = await latency.measure(bench.settings(""), bench.directory, rates, told.seconds, latency.SETTINGS)
+    return latency.show(found, idle)
+
+
+def arguments() -> argparse.Namespace:
+    """Return what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--events", type=int, default=EVENTS, help=f"how many events (default {EVENTS:,})")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} events: a look, not a measurement")
+    parts = parser.add_subparsers(dest="part", title="instead of the backlog")
+    of = parts.add_parser("latency", help="event to trigger at steady rates, and what idle workers cost")
+    of.add_argument("--rates", default="200,50,1000", help="events a second, comma-separated")
+    of.add_argument("--seconds", type=float, default=latency.SECONDS, help="of each rate and each hop")
     told = parser.parse_args()
-    events = QUICK if told.quick else told.events
-    if events < 5_000:
+    if told.quick:
+        told.events = QUICK
+    if told.events < 5_000:
         parser.error("at least 5,000 events")
+    return told
+
+
+def main() -> None:
+    """Run the benchmarks."""
+    told = arguments()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # new topics: it tries again, and says so each time
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="journey-bench-") as name, ExitStack() as ending:
         directory = Path(name)
         url, pid, version = ending.enter_context(broker(directory))
-        redis_url = None
-        if shutil.which("redis-server") is not None:
-            redis_url = ending.enter_context(RedisServer(directory / "redis")).url
         now = time.time_ns() // 1_000_000
-        report.say(f"generating {events:,} events")
-        records = traffic.generate(events, until=now)
-        bench = Bench(url, pid, f"bench-{now}.", directory, records)
+        bench = Bench(url, pid, f"bench-{now}.", directory, [])
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:
+                if told.part == "latency":
+                    print(orjson.dumps(runner.run(measure_latency(bench, told))).decode())
+                    return
+                redis_url = None
+                if shutil.which("redis-server") is not None:
+                    redis_url = ending.enter_context(RedisServer(directory / "redis")).url
+                report.say(f"generating {told.events:,} events")
+                bench.records = traffic.generate(told.events, until=now)
                 figures = runner.run(measure(bench, redis_url))
             finally:
                 if pid is None:

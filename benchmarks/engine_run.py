@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import orjson
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.processes import Meter, Process, peak_mib, until
 from journey.state import partition_key
@@ -22,6 +24,7 @@ from streams.topics import Admin
 WARM: Final = 2_000  # events folded before the measurement: what is loaded and built once is not measured
 SESSION: Final = 120.0  # s: the workers are held still while the backlog is loaded
 WITHIN: Final = 180.0
+ROLES: Final = ("ingest", "engine")
 WORKER: Final = "from streams.cli import main; main()"
 
 
@@ -64,25 +67,13 @@ async def run(
     TimeoutError
         The workers did not finish.
     """
-    told = settings.model_dump(exclude={"instance_id"})
-    environment = {f"JOURNEY_{name.upper()}": str(value) for name, value in told.items()}
-    await _create(settings)
+    await create(settings)
     async with Publisher(settings) as publisher, Admin(settings) as admin:
-        with ExitStack() as ending:
-            workers = {
-                role: ending.enter_context(
-                    Process(
-                        f"{settings.topic_prefix}{role}",
-                        ["-c", WORKER, "worker", "--roles", role],
-                        environment,
-                        directory,
-                    )
-                )
-                for role in ("ingest", "engine")
-            }
-            pids = {role: lambda worker=worker: worker.pid for role, worker in workers.items()}
+        with both(settings, directory) as workers:
+            pids: dict[str, Callable[[], int]] = {role: partial(_pid, worker) for role, worker in workers.items()}
             if broker is not None:
-                pids["broker"] = lambda: broker
+                process = broker
+                pids["broker"] = lambda: process
             async with Meter(pids) as meter:
                 await publisher.publish(records[:WARM])
                 await _folded(meter, publisher, admin, settings)
@@ -110,7 +101,27 @@ async def run(
     )  # fmt: skip
 
 
-async def _create(settings: Settings) -> None:
+def _pid(worker: Process) -> int:
+    return worker.pid
+
+
+@contextmanager
+def both(settings: Settings, directory: Path) -> Iterator[dict[str, Process]]:
+    """Yield an ingest and an engine worker of a deployment, by role."""
+    told = settings.model_dump(exclude={"instance_id"})
+    environment = {f"JOURNEY_{name.upper()}": str(value) for name, value in told.items()}
+    with ExitStack() as ending:
+        yield {
+            role: ending.enter_context(
+                Process(
+                    f"{settings.topic_prefix}{role}", ["-c", WORKER, "worker", "--roles", role], environment, directory
+                )
+            )
+            for role in ROLES
+        }
+
+
+async def create(settings: Settings) -> None:
     """Create the topics, and return when the broker shows them: a busy one takes a while."""
     async with Admin(settings) as admin:
         await admin.create()
@@ -119,6 +130,21 @@ async def _create(settings: Settings) -> None:
             return len(await admin.partitions()) == len(topics.catalogue(settings))
 
         await until(is_shown, within=WITHIN)
+
+
+async def add_topic(settings: Settings, name: str) -> None:
+    """Create a topic that is no part of the deployment, and return when the broker shows it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_url)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, settings.partitions, 1)])
+
+        async def is_shown() -> bool:
+            return name in await admin.list_topics()
+
+        await until(is_shown, within=WITHIN)
+    finally:
+        await admin.close()
 
 
 async def _folded(meter: Meter, publisher: Publisher, admin: Admin, settings: Settings) -> None:

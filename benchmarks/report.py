@@ -9,8 +9,6 @@ import statistics
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +19,6 @@ import orjson
 from benchmarks.engine_run import EngineRun
 from benchmarks.profiles import Steps
 from streams.compiled import is_compiled
-from streams.errors import TopicConflictError
 from streams.replay import Verdict
 from tests.servers import kafka_jars
 
@@ -57,6 +54,8 @@ class Figures:
     run: EngineRun
     loops: list[Loop]
     faust: Loop
+    quix: Loop | str  # why there is none
+    wide: EngineRun  # few events for each customer
     replay: Loop
     verdict: Verdict
     spread: tuple[EngineRun, EngineRun]  # the cheapest run and the dearest
@@ -70,15 +69,6 @@ class Figures:
 def say(text: str) -> None:
     """Tell how far the run is."""
     print(f"{time.perf_counter() - _BEGIN:4.0f} s  {text}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def missing_topic() -> Iterator[None]:
-    """Take a topic that is not there yet for one without records."""
-    try:
-        yield
-    except TopicConflictError:
-        return
 
 
 def kafka_version() -> str:
@@ -105,10 +95,16 @@ def summary(figures: Figures) -> dict[str, Any]:
         "ratio_to_raw_loop": ours / raw, "ratio_to_plain_faust": ours / figures.faust.us,
         "raw_loop_events_per_second": round(statistics.median(loop.rate for loop in figures.loops)),
         "plain_faust_events_per_second": round(figures.faust.rate),
+        "quix_us": None if isinstance(figures.quix, str) else figures.quix.us,
+        "ratio_to_quix": None if isinstance(figures.quix, str) else ours / figures.quix.us,
+        "quix_events_per_second": None if isinstance(figures.quix, str) else round(figures.quix.rate),
+        "wide_us": figures.wide.us("ingest") + figures.wide.us("engine"),
+        "wide_events_per_customer_record_written": figures.wide.events / figures.wide.customers_written,
         "replay_events_per_second": round(figures.replay.rate), "replay_us": figures.replay.us,
         "broker_us": run.us("broker") if "broker" in run.cpu else None,
         "ingest_mib": run.mib["ingest"], "engine_mib": run.mib["engine"],
         "events_per_customer_record_written": run.events / run.customers_written,
+        "journal_bytes_per_event": sum(len(value) for _, _, value in run.pages) / run.events,
         "redis_engine_us": None if figures.with_redis is None else figures.with_redis.us("engine"),
         "verify": "identical" if figures.verdict.identical else "different",
         "compiled": is_compiled(), "cores": os.cpu_count(), "python": platform.python_version(),
@@ -144,6 +140,13 @@ def show(figures: Figures, kafka: str, seconds: float) -> None:
         redis = figures.with_redis
         _row("  engine worker, Redis on", redis.events / redis.seconds, redis.us("engine"), raw, redis.mib["engine"])
     _row("replay of the journal", told["replay_events_per_second"], told["replay_us"], raw)
+    wide = figures.wide
+    each = wide.events / wide.customers_written
+    _row(f"wide traffic, {each:.1f} events a record", wide.events / wide.seconds, told["wide_us"], raw)
+    if isinstance(figures.quix, Loop):
+        _row(f"Quix Streams, {figures.quix.events:,} events", figures.quix.rate, figures.quix.us, raw)
+    else:
+        print(f"Quix Streams: none, {figures.quix}"[:WIDTH])
     _row(f"plain Faust, {figures.faust.events:,} events", figures.faust.rate, figures.faust.us, raw)
     print("-" * WIDTH)
     cheapest, dearest = ((one.us("ingest") + one.us("engine")) for one in figures.spread)

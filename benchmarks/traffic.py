@@ -8,6 +8,7 @@ shared between the events of a customer. 90 % clicks, 6 % cart, 3 % purchases,
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -17,6 +18,7 @@ from streams.raw import RawRecord
 
 CUSTOMERS: Final = 15_000  # among 300,000 events: 20 events for each
 EVENTS_PER_CUSTOMER: Final = 20
+WIDE_PER_CUSTOMER: Final = 3
 AT_ONCE: Final = 1_000  # visitors in the shop at the same time
 LEAVES: Final = 0.125  # chance that a visitor's event is the last of the visit
 ITEMS: Final = 2_000
@@ -47,16 +49,19 @@ def _time(ms: int) -> str:
     return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
 
 
-def generate(events: int, *, until: int) -> list[RawRecord]:
+def generate(
+    events: int, *, until: int, per_customer: float = EVENTS_PER_CUSTOMER, at_once: int = AT_ONCE
+) -> list[RawRecord]:
     """Return so many events of the day that ends at ``until`` (ms since 1970), in the order of their reception.
 
-    The same arguments give the same bytes.
+    ``per_customer`` is how many events a customer has on average, ``at_once`` how many visitors take turns. The same
+    arguments give the same bytes.
     """
     rng = random.Random(SEED)  # noqa: S311  # traffic, no secret
     chance, integer, bits = rng.random, rng.randrange, rng.getrandbits
-    customers = max(events // EVENTS_PER_CUSTOMER, 1)
-    begin, visits = until - DAY, AT_ONCE
-    inside = [_Visitor(integer(customers), visit) for visit in range(min(AT_ONCE, customers))]
+    customers = max(int(events / per_customer), 1)
+    begin, visits = until - DAY, at_once
+    inside = [_Visitor(integer(customers), visit) for visit in range(min(at_once, customers))]
     records = []
     for number in range(events):
         slot = integer(len(inside))
@@ -75,7 +80,22 @@ def generate(events: int, *, until: int) -> list[RawRecord]:
     return records
 
 
-def _event(cart: str, number: int, drawn: float, integer: random.Random.randrange) -> tuple[str, str, str]:  # type: ignore[name-defined]
+def wide(events: int, *, until: int) -> list[RawRecord]:
+    """Return events of so many customers that few of one lie close together: some 1.5 to each record written."""
+    return generate(events, until=until, per_customer=WIDE_PER_CUSTOMER, at_once=events)
+
+
+def new_customer(number: int, at: int) -> RawRecord:
+    """Return the first event of a customer, at a moment (ms since 1970): it changes a stage, so it gives a trigger."""
+    key = f"a:{number:016x}"
+    value = (
+        f'{{"type":"click.product_viewed","message_id":"{at % 2**40:010x}{number:014x}","anonymous_id":"{key[2:]}",'
+        f'"occurred_at":"{_time(at)}","data":{{"item":{_item(number % ITEMS)},"currency":"EUR"}}}}'
+    )
+    return RawRecord("events.click", key.encode(), value.encode(), at)
+
+
+def _event(cart: str, number: int, drawn: float, integer: Callable[..., int]) -> tuple[str, str, str]:
     item = _item(integer(ITEMS))
     if drawn < 0.55:
         return "click", "product_viewed", f'{{"item":{item},"currency":"EUR"}}'

@@ -59,7 +59,10 @@ CLOCK: Final = Now(wall_ms, time.monotonic)
 
 
 def _app(settings: Settings, role: str, limits: dict[str, int], **more: Any) -> Any:
-    faust_fixes.apply(fetch_wait_ms=settings.fetch_wait_ms, fetch_min_bytes=settings.fetch_min_bytes)
+    faust_fixes.apply(
+        fetch_wait_ms=settings.fetch_wait_ms, fetch_min_bytes=settings.fetch_min_bytes,
+        fetch_pace_ms=settings.fetch_pace_ms,
+    )  # fmt: skip
     return faust.App(
         settings.app_id(role),
         broker=[f"kafka://{url.strip()}" for url in settings.kafka_url.split(",")],

@@ -18,9 +18,10 @@ Five defects of that version lose events, repeat them, or never commit them:
 A sixth is in the pure-Python stream alone, which runs where the compiled one
 does not: it acknowledges what it skips during a rebalance (``_ack``).
 
-Besides, the consumer's hard-coded fetch wait becomes a setting, a stop waits
-for what is in flight, but not for ever (``_wait_empty``), and the records of
-topics that are delivered in chunks are made as light ones (``_consumer_record``).
+Besides, the consumer's hard-coded fetch wait becomes a setting, fetches keep a
+pace (``_paced_fetch``), a stop waits for what is in flight, but not for ever
+(``_wait_empty``), and the records of topics that are delivered in chunks are
+made as light ones (``_consumer_record``).
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
+from weakref import WeakKeyDictionary
 
 import faust
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
@@ -74,8 +76,11 @@ before_waiting: list[Callable[[Any], None]] = []
 # stand where they go on, before they are resumed
 after_recovery: list[Callable[[Any, dict[Any, int]], None]] = []
 _fetch: dict[str, int] = {}
+_pace = {"s": 0.0}  # least time between two fetches of Faust's consumers from one node
 _installed: dict[str, Any] = {}
 left_out: set[str] = set()  # names of corrections that are not installed, for tests that show what they cure
+# by a consumer's subscriptions, the one thing that it and its fetcher share: node and when to fetch from it again
+_paces: WeakKeyDictionary[Any, dict[int, float]] = WeakKeyDictionary()
 _begins: dict[str, dict[Any, int]] = {}  # app: where each source partition is read from in this assignment
 
 
@@ -96,10 +101,13 @@ def check_version(found: str) -> None:
         raise FaustVersionError(msg)
 
 
-def apply(*, fetch_wait_ms: int = 500, fetch_min_bytes: int = 1, without: frozenset[str] = frozenset()) -> None:
+def apply(
+    *, fetch_wait_ms: int = 500, fetch_min_bytes: int = 1, fetch_pace_ms: int = 0, without: frozenset[str] = frozenset()
+) -> None:
     """Install the corrections; ``without`` names ones to leave out, for the tests that show what they cure."""
     check_version(faust.__version__)
     _fetch.update(fetch_max_wait_ms=fetch_wait_ms, fetch_min_bytes=fetch_min_bytes)
+    _pace["s"] = fetch_pace_ms / 1000
     if _installed:
         return
     _installed.update(
@@ -113,6 +121,7 @@ def apply(*, fetch_wait_ms: int = 500, fetch_min_bytes: int = 1, without: frozen
         add_gap=Consumer._add_gap,
         ack=Consumer.ack,
         record=PartitionRecords._consumer_record,
+        fetch=Fetcher._proc_fetch_request,
     )
     left_out.update(without)
     Consumer.wait_empty = _wait_empty
@@ -127,6 +136,7 @@ def apply(*, fetch_wait_ms: int = 500, fetch_min_bytes: int = 1, without: frozen
         Consumer.ack = _ack
     Recovery.on_recovery_completed = Recovery._resume_streams = _recovered
     PartitionRecords._consumer_record = _consumer_record
+    Fetcher._proc_fetch_request = _paced_fetch
 
 
 def originals() -> dict[str, Any]:
@@ -348,4 +358,25 @@ def _create_worker_consumer(self: Any, loop: Any) -> Any:
             msg = f"aiokafka's consumer has no setting {name}: install the locked version"
             raise FaustVersionError(msg)
         setattr(consumer, f"_{name}", value)
+    _paces[consumer._subscription] = {}
     return consumer
+
+
+async def _paced_fetch(self: Any, assignment: Any, node_id: int, request: Any) -> bool:
+    """Fetch, but not at once after the last fetch began.
+
+    A round costs the same for one record and for a hundred: some 1.5 ms of
+    CPU for a request about 40 partitions. Without a pace there is a round for
+    nearly each record as soon as some hundred come in a second. A backlog
+    does not wait: what one fetch brings of it takes longer than the pace.
+    """
+    due = _paces.get(self._subscriptions)
+    if due is not None and _pace["s"]:
+        clock = asyncio.get_running_loop().time
+        wait = due.get(node_id, 0.0) - clock()
+        if wait > 0:
+            await asyncio.sleep(wait)
+            if not assignment.active:
+                return False
+        due[node_id] = clock() + _pace["s"]
+    return bool(await _installed["fetch"](self, assignment, node_id, request))

@@ -508,3 +508,58 @@ async def test_what_no_agent_saw_is_not_acknowledged(stock: dict[str, Any]) -> N
     assert skipped.ack(consumer) is False
     assert consumer._new_offset(CLICKS) is None
     assert chunk(CLICKS, 99).ack(consumer) is True
+
+
+# ---- the pace of fetches ---------------------------------------------------------------------------------------------
+
+
+class FakeFetcher:
+    """An aiokafka fetcher as far as the pace knows it."""
+
+    def __init__(self, *, of_faust: bool) -> None:
+        self._subscriptions = SimpleNamespaceWithRefs()
+        if of_faust:
+            faust_fixes._paces[self._subscriptions] = {}
+
+
+class SimpleNamespaceWithRefs:
+    """Something that a weak reference may point to."""
+
+
+@pytest.fixture
+def fetches(stock: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The nodes that were fetched from, with a pace so slow that no test sees it end."""
+    begun: list[int] = []
+
+    async def fetch(self: Any, assignment: Any, node_id: int, request: Any) -> bool:
+        begun.append(node_id)
+        return True
+
+    monkeypatch.setitem(faust_fixes._installed, "fetch", fetch)
+    faust_fixes.apply(fetch_pace_ms=3_600_000)
+    yield begun
+    faust_fixes.apply()
+
+
+async def begin_fetch(fetcher: FakeFetcher, node: int) -> asyncio.Task[bool]:
+    task = asyncio.ensure_future(faust_fixes._paced_fetch(fetcher, SimpleNamespace(active=True), node, None))
+    await asyncio.wait({task}, timeout=0.05)
+    return task
+
+
+async def test_a_second_fetch_from_a_node_waits_for_the_pace_and_can_be_cancelled(fetches: list[int]) -> None:
+    fetcher = FakeFetcher(of_faust=True)
+    first, second, other = [await begin_fetch(fetcher, node) for node in (1, 1, 2)]
+    assert fetches == [1, 2]
+    assert (first.done(), second.done(), other.done()) == (True, False, True)
+    second.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await second
+    assert fetches == [1, 2]
+
+
+async def test_consumers_that_are_not_fausts_keep_no_pace(fetches: list[int]) -> None:
+    fetcher = FakeFetcher(of_faust=False)
+    for _ in range(3):
+        assert await (await begin_fetch(fetcher, 1))
+    assert fetches == [1, 1, 1]
