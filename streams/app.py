@@ -17,7 +17,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from journey.ticks import tick_at, wants_tick
-from streams import epochs, faust_fixes, topics
+from streams import epochs, faust_fixes, topics, web
 from streams.agents.engine import Engine, Now
 from streams.agents.ingest import Ingest
 from streams.appends import Log
@@ -34,6 +34,7 @@ from streams.stores import MemoryStore, Store
 from streams.tables import CustomerTable
 from streams.topics import Admin
 from streams.unread import Unread
+from streams.vitals import LastError, Role, Vitals
 
 log = logging.getLogger("journey.app")
 
@@ -58,7 +59,7 @@ def wall_ms() -> int:
 CLOCK: Final = Now(wall_ms, time.monotonic)
 
 
-def _app(settings: Settings, role: str, limits: dict[str, int], **more: Any) -> Any:
+def _app(settings: Settings, role: str, limits: dict[str, int], address: str | None, **more: Any) -> Any:
     faust_fixes.apply(
         fetch_wait_ms=settings.fetch_wait_ms, fetch_min_bytes=settings.fetch_min_bytes,
         fetch_pace_ms=settings.fetch_pace_ms,
@@ -66,6 +67,7 @@ def _app(settings: Settings, role: str, limits: dict[str, int], **more: Any) -> 
     return faust.App(
         settings.app_id(role),
         broker=[f"kafka://{url.strip()}" for url in settings.kafka_url.split(",")],
+        broker_client_id=f"journey-{role}" + (f"@{address}" if address else ""),  # `journey status` asks there
         store="memory://",
         datadir=tempfile.gettempdir(),
         topic_partitions=settings.partitions,
@@ -85,12 +87,12 @@ def _app(settings: Settings, role: str, limits: dict[str, int], **more: Any) -> 
     )
 
 
-def build_ingest(settings: Settings) -> Any:
+def build_ingest(settings: Settings, address: str | None = None) -> Role:
     """Return the app that copies raw topics into the journal."""
     names = [settings.topic(name) for name in (*topics.RAW, topics.CONTROL)]
     # no table: the standby setting only chooses Faust's own assignor, which gives the same partition number of
     # every topic to one worker
-    app = _app(settings, "ingest", dict.fromkeys(names, settings.chunk_records), table_standby_replicas=1)
+    app = _app(settings, "ingest", dict.fromkeys(names, settings.chunk_records), address, table_standby_replicas=1)
     journal, control = Log(settings.kafka_url, settings.batch_bytes), ControlTail(settings)
     agent = Ingest(app, settings, journal, control)
 
@@ -111,7 +113,7 @@ def build_ingest(settings: Settings) -> Any:
         await control.stop()
         await journal.stop()
 
-    return app
+    return Role("ingest", app, agent)
 
 
 def open_store(settings: Settings) -> Store:
@@ -126,14 +128,15 @@ def open_store(settings: Settings) -> Store:
     return RocksStore(Path(settings.datadir), topics.changelog(settings))
 
 
-def build_engine(settings: Settings) -> Any:
+def build_engine(settings: Settings, address: str | None = None) -> Role:
     """Return the app that folds the journal."""
     name = settings.topic(topics.JOURNAL)
-    app = _app(settings, "engine", {name: PAGES_IN_CHUNK}, table_standby_replicas=0, Table=CustomerTable)
+    app = _app(settings, "engine", {name: PAGES_IN_CHUNK}, address, table_standby_replicas=0, Table=CustomerTable)
     table = Customers(open_store(settings), topics.changelog(settings))
+    recovery = Recovery(settings, table)
     app.Table(
         settings.topic(topics.TABLE), partitions=settings.partitions, key_type=bytes, value_type=bytes,
-        recovery=Recovery(settings, table),
+        recovery=recovery,
     )  # fmt: skip
     journal = Log(settings.kafka_url, settings.batch_bytes)
     read_model: ReadModel = NoReadModel()
@@ -184,7 +187,7 @@ def build_engine(settings: Settings) -> Any:
                 log.warning("no ticks for now: %s: %s", type(error).__name__, error)
                 await app.sleep(TICK_RETRY)
 
-    return app
+    return Role("engine", app, agent, recovery, read_model if isinstance(read_model, RedisReadModel) else None)
 
 
 async def _check_sources(agent: Engine, unread: Unread) -> None:
@@ -286,6 +289,13 @@ class _Rest:
             return
 
 
+async def _sample(vitals: Vitals) -> None:
+    """Once a second: how far each role has come."""
+    while True:
+        vitals.sample()
+        await asyncio.sleep(1.0)
+
+
 def run_worker(settings: Settings, roles: Sequence[str]) -> None:
     """Create and check the topics, then run the roles until SIGTERM or SIGINT. Does not return."""
     logging.basicConfig(
@@ -293,6 +303,8 @@ def run_worker(settings: Settings, roles: Sequence[str]) -> None:
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(Seldom(LIBRARIES, SELDOM, time.monotonic))
+    errors = LastError(wall_ms)
+    logging.getLogger().addHandler(errors)
     for noisy in LIBRARIES:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
     plan = asyncio.run(_prepare(settings))
@@ -300,11 +312,18 @@ def run_worker(settings: Settings, roles: Sequence[str]) -> None:
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    apps = [BUILDERS[role](settings) for role in roles]
+    listening = web.listen(settings.http)
+    address = None if listening is None else web.told_address(listening)
+    parts = [BUILDERS[role](settings, address) for role in roles]
+    apps = [part.app for part in parts]
+    vitals = Vitals(settings, parts, CLOCK.wall, CLOCK.steady, errors)
+    if listening is not None:
+        loop.run_until_complete(web.serve(listening, vitals))  # before Faust: it answers while state is recovered
+    vitals.task = loop.create_task(_sample(vitals))
     rest = _Rest(settings, plan)
     apps[0].task(rest.follow)
     worker = faust.Worker(*apps, loop=loop, loglevel=None, override_logging=False, quiet=True)
-    log.info("worker with %s on %s", ", ".join(roles), settings.kafka_url)
+    log.info("worker with %s on %s, asked at %s", ", ".join(roles), settings.kafka_url, address or "no address")
     calm()
     try:
         worker.execute_from_commandline()

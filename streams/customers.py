@@ -232,6 +232,10 @@ class Customers:
         """Return the working copies there are."""
         return [held.shard for held in self._held.values() if held.shard is not None]
 
+    def size(self) -> int:
+        """Return how many records are held, about: customers, and one for each journal partition."""
+        return sum(self.store.size(partition) for partition in self._held)
+
     async def write(self, journal: Appends, shards: Iterable[Shard]) -> None:
         """Make what was folded durable, then visible here, then forget it in the shards."""
         await asyncio.gather(*(self._write(journal, shard) for shard in shards))

@@ -175,6 +175,12 @@ def begin(app: Any, tp: Any) -> int | None:
     return _begins.get(app.conf.id, {}).get(tp)
 
 
+def committed(app: Any, tp: Any) -> int | None:
+    """Return the offset behind the last one an app has committed of a source partition; None when it has none yet."""
+    offset: int | None = app.consumer._committed_offset.get(tp)
+    return offset
+
+
 async def _revoked(self: Any, revoked: Any) -> None:
     """Finish what is in flight and commit it WHILE the book-keeping of the revoked partitions still exists.
 

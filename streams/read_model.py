@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -113,6 +114,7 @@ class RedisReadModel:
         self._task: asyncio.Task[None] | None = None
         self.is_away = False
         self.counts = {"written": 0, "failures": 0}
+        self._fresh_at = 0.0  # steady time (s) up to which all that followed is shown, while something is waiting
 
     def own(self, partition: int, at: int) -> None:
         """A partition is ours now, and folded up to ``at``: what Redis does not show of it follows."""
@@ -131,6 +133,8 @@ class RedisReadModel:
     def follow(self, partition: int, keys: Iterable[str], at: int) -> None:
         """Note changed customers; they are written soon."""
         if partition in self._shown:
+            if not self._waiting and not self._at:
+                self._fresh_at = time.monotonic()
             for key in keys:
                 self._waiting[key] = partition
             self._at[partition] = at
@@ -139,6 +143,10 @@ class RedisReadModel:
     def behind(self) -> int:
         """Return how many customers Redis does not show as they are."""
         return len(self._waiting)
+
+    def stale(self) -> float:
+        """Return how old (s) what Redis shows is; 0 when it shows all."""
+        return time.monotonic() - self._fresh_at if self._waiting or self._at else 0.0
 
     def start(self) -> None:
         """Begin to write."""
@@ -190,6 +198,7 @@ class RedisReadModel:
                     self._waiting[key.decode()] = partition
 
     async def _write_some(self) -> None:
+        begin = time.monotonic()
         keys = list(self._waiting)[:MOST_AT_ONCE]
         at = {}
         if len(keys) == len(self._waiting):
@@ -217,6 +226,8 @@ class RedisReadModel:
                     self._waiting.setdefault(key, partition)
             raise
         self.counts["written"] += len(names)
+        if at:  # all that was waiting is written
+            self._fresh_at = begin
         for (number, offset), found in zip(at.items(), answers[1 if names else 0 :], strict=False):
             if self._shown.get(number) == found:
                 self._shown[number] = offset

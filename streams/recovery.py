@@ -33,6 +33,7 @@ class Recovery:
     def __init__(self, settings: Settings, customers: Customers) -> None:
         self._settings, self.customers = settings, customers
         self.records = 0  # read by the last load
+        self.seconds = 0.0  # that the last load took
 
     def _tps(self, partitions: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self.customers.changelog, number) for number in sorted(partitions)]
@@ -72,8 +73,8 @@ class Recovery:
             await self._load(wanted)
         except RevokedError:
             await asyncio.Event().wait()
-        seconds = time.monotonic() - begin
-        log.info("%d partitions recovered in %.1f s, %d records read", len(wanted), seconds, self.records)
+        self.seconds = time.monotonic() - begin
+        log.info("%d partitions recovered in %.1f s, %d records read", len(wanted), self.seconds, self.records)
 
     async def _load(self, wanted: set[int]) -> None:
         unread, damaged = wanted, set[int]()

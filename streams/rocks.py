@@ -123,6 +123,11 @@ class RocksStore:
                 last = some[-1][0]
                 yield from some
 
+    def size(self, partition: int) -> int:
+        """Return about how many records of a partition are stored; the database's own estimate."""
+        with self._told(partition) as db:
+            return int(db.property_int_value("rocksdb.estimate-num-keys") or 0)
+
     def clear(self, partition: int) -> None:
         """Remove a partition's files; it stays open, with nothing in it."""
         self.close(partition)

@@ -58,6 +58,10 @@ class Settings(BaseModel):
     catch_up_minutes: Annotated[int, Field(ge=0, le=1440, description="ticks wait for unread records so long")] = 15
     store: Annotated[str, Field(pattern="^(memory|rocksdb)$", description="of customers: memory or rocksdb")] = "memory"
     datadir: Annotated[str, Field(min_length=1, description="folder of JOURNEY_STORE=rocksdb")] = "journey-data"
+    http: Annotated[
+        str,
+        Field(pattern=r"^(.*:[0-9]{1,5})?$", description="where a worker tells how it is, host:port; empty: nowhere"),
+    ] = "127.0.0.1:9646"
     log_level: Annotated[
         str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"

@@ -73,6 +73,9 @@ class Store(Protocol):
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield all records, as they were when it began or later."""
 
+    def size(self, partition: int) -> int:
+        """Return how many records of a partition are stored, about."""
+
     def clear(self, partition: int) -> None:
         """Forget everything of an open partition; it stays open."""
 
@@ -122,6 +125,10 @@ class MemoryStore:
         records = self._records(partition)
         for key in list(records):
             yield key, records[key]
+
+    def size(self, partition: int) -> int:
+        """Return how many records of a partition are stored."""
+        return len(self._records(partition))
 
     def clear(self, partition: int) -> None:
         """Forget everything of a partition."""

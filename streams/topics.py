@@ -202,6 +202,12 @@ class Admin:
         (answer,) = await self._client.describe_consumer_groups([group])
         return len(answer.groups[0][5])
 
+    async def group(self, group: str) -> tuple[str, list[tuple[str, str, bytes]]]:
+        """Return a consumer group's state, and its members: client id, host and assignment as it was encoded."""
+        (answer,) = await self._client.describe_consumer_groups([group])
+        _, _, state, _, _, members = answer.groups[0][:6]
+        return state, [(client_id, host, assignment) for _, client_id, host, _, assignment in members]
+
     async def committed(self, group: str) -> dict[tuple[str, int], int]:
         """Return the committed offsets of a consumer group."""
         found: dict[Any, Any] = await self._client.list_consumer_group_offsets(group)

@@ -52,7 +52,10 @@ class Engine:
     table: Customers
     read_model: ReadModel
     clock: Now
-    counts: dict[str, int] = field(default_factory=lambda: {"pages": 0, "events": 0, "triggers": 0, "poison": 0})
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"pages": 0, "events": 0, "triggers": 0, "repeats": 0, "poison": 0, "groups": 0}
+    )
+    seconds: dict[str, float] = field(default_factory=lambda: {"fold": 0.0, "triggers": 0.0, "table": 0.0})
     last_page: dict[int, int] = field(default_factory=dict)  # wall time at which a page was last seen
     last_tick: dict[int, int] = field(default_factory=dict)
     unchecked: dict[str, int] = field(default_factory=dict)  # applied positions, as of an assignment
@@ -87,10 +90,12 @@ class Engine:
                     event.ack()
 
     async def _step(self, group: list[Any]) -> None:
+        begin = self.clock.steady()
         by_partition: dict[int, list[Any]] = {}
         for event in group:
             by_partition.setdefault(event.message.partition, []).extend(event.value)
         shards = [await self._fold(number, records) for number, records in by_partition.items()]
+        folded = self.clock.steady()
         triggers: dict[int, list[Record]] = {}
         for shard in shards:
             for trigger in shard.triggers:
@@ -99,19 +104,29 @@ class Engine:
                 self.counts["triggers"] += 1
         if triggers:
             await self.journal.append_all(self.settings.topic(topics.TRIGGERS), triggers, TRIGGER_HEADERS)
+        sent = self.clock.steady()
         touched = {shard.number: list(shard.touched) for shard in shards}
         await self.table.write(self.journal, shards)
+        self._took(begin, folded, sent)
         if self.journal.told is not None:
             # as of now; a page's own time may be long past, and would hold up the ticks after a pause
             self.broker_time = (self.journal.told, self.clock.steady())
         for shard in shards:
             self.read_model.follow(shard.number, touched[shard.number], shard.partition["at"])
 
+    def _took(self, begin: float, folded: float, sent: float) -> None:
+        """Count a group, and the time (s) of its phases."""
+        seconds = self.seconds
+        seconds["fold"] += folded - begin
+        seconds["triggers"] += sent - folded
+        seconds["table"] += self.clock.steady() - sent
+        self.counts["groups"] += 1
+
     async def _fold(self, number: int, records: list[Any]) -> Shard:
         shard = self.table.shard(number)
         known = shard.poisoned
         while True:
-            before = shard.counts["events"]
+            before, repeats = shard.counts["events"], shard.counts["repeats"]
             try:
                 for record in records:
                     fold(shard, record.offset, read_page(record.value))
@@ -123,6 +138,7 @@ class Engine:
                 shard = self.table.rebuild(number, shard.poisoned | {(poison.offset, poison.index)})
             else:
                 self.counts["events"] += shard.counts["events"] - before
+                self.counts["repeats"] += shard.counts["repeats"] - repeats
                 self.counts["pages"] += len(records)
                 self.last_page[number] = self.clock.wall()
                 return shard

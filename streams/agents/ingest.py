@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from binascii import crc32
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import orjson
 
 from journey.entries import PAGE_VERSION, pages
 from journey.errors import PositionGapError
@@ -41,7 +44,9 @@ class Ingest:
     control: ControlTail
     merge: Merge = field(default_factory=Merge)
     expected: dict[Any, int] = field(default_factory=dict)  # next offset of each raw partition we own
-    counts: dict[str, int] = field(default_factory=lambda: {"events": 0, "dead_letters": 0, "gave_up": 0})
+    counts: dict[str, int] = field(default_factory=lambda: {"events": 0, "dead_letters": 0, "gave_up": 0, "groups": 0})
+    reasons: Counter[str] = field(default_factory=Counter)  # dead letters by reason
+    seconds: dict[str, float] = field(default_factory=lambda: {"parse": 0.0, "append": 0.0})
     steady: Callable[[], float] = time.monotonic  # s; bounds waiting, and nothing else
     alignment: Alignment = field(init=False)
     _paused: set[Any] = field(default_factory=set)
@@ -84,15 +89,24 @@ class Ingest:
             self.control.changed = inbox.wake
             while (group := await inbox.take(self._patience())) is not None:
                 with faust_fixes.fail_stop():
+                    begin = self.steady()
                     for event in group:
                         self._receive(event)
+                    received = self.steady()
                     parsed, done = self.merge.take(self._bound())
                     self._hold_back(set() if self.control.is_events_clock else self.alignment.full())
                     for piece in pieces(parsed, PIECE):
                         await self._append(piece)
+                    self._took(begin, received)
                 for event in done:
                     event.ack()
         faust_fixes.before_waiting.remove(self.forget)
+
+    def _took(self, begin: float, received: float) -> None:
+        """Count a group, and the time (s) of its phases."""
+        self.seconds["parse"] += received - begin
+        self.seconds["append"] += self.steady() - received
+        self.counts["groups"] += 1
 
     def _patience(self) -> float | None:
         """Return for how long (s) to wait for what arrives before looking again; None: until something does."""
@@ -187,6 +201,7 @@ class Ingest:
                 number = crc32(one.dead_letter[0] or b"") % self._letters
                 letters.setdefault(number, []).append(one.dead_letter)
                 self.counts["dead_letters"] += 1
+                self.reasons[orjson.loads(one.dead_letter[1])["reason"]] += 1
         # letters first: when the chunk is acknowledged both are there, and a letter may repeat, an entry is told apart
         if letters:
             await self.journal.append_all(self.settings.topic(topics.DEAD_LETTERS), letters, LETTER_HEADERS)

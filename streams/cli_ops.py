@@ -1,0 +1,104 @@
+"""Commands for whoever runs it: status."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from streams.settings import load
+from streams.status import status as gather
+
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(status)
+
+
+def status(as_json: Json = False) -> None:
+    """Show the workers, what each does, and how far they are behind; exit status 1 when none works.
+
+    Example: journey status --json
+    """
+    now = time.time_ns() // 1_000_000  # noqa: TID251  # only the age of a record is told by it
+    told = asyncio.run(gather(load(), now))
+    console = Console(highlight=False)
+    if as_json:
+        console.file.write(orjson.dumps(told).decode() + "\n")
+    else:
+        show(console, told)
+    if not any(role["members"] for role in told["roles"].values()):
+        raise typer.Exit(1)
+
+
+def show(console: Console, told: dict[str, Any]) -> None:
+    """Print a status for a person, in 80 columns."""
+    epoch, oldest = told["epoch"], told["oldest_unread_seconds"]
+    waits = "nothing is unread" if oldest is None else f"the oldest unread record has waited {oldest:,.1f} s"
+    console.print(f"epoch: journal {epoch['journal']}, state {epoch['state']}; {waits}")
+    for name, role in told["roles"].items():
+        members = len(role["members"])
+        unit = "raw records" if name == "ingest" else "pages"
+        workers = f"{members} worker{'' if members == 1 else 's'}" if members else "[red]no worker[/]"
+        console.print(f"{name}: {workers}, {role['lag']:,} {unit} behind ({escape(role['state'])})")
+    for address in sorted({member["address"] or "" for role in told["roles"].values() for member in role["members"]}):
+        console.print()
+        _show_worker(console, address, told)
+
+
+def _show_worker(console: Console, address: str, told: dict[str, Any]) -> None:
+    answer = told["workers"].get(address)
+    named = escape(address or "a worker with JOURNEY_HTTP empty")
+    if answer is None:
+        console.print(f"{named} [red]does not answer[/]" if address else named)
+    else:
+        process, slot = answer["process"], answer["instance_id"]
+        state = "ready" if answer["ready"] else "[red]not ready[/]"
+        console.print(
+            f"{named}{f', slot {escape(slot)}' if slot else ''}: {state}, "
+            f"{process['rss_bytes'] / 2**20:,.0f} MB, {process['cpu_seconds']:,.0f} s CPU"
+            f"{'' if answer['compiled'] else ', not compiled'}"
+        )
+    table = Table("role", "partitions", "events/s", "behind", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for name, role in told["roles"].items():
+        for member in role["members"]:
+            if (member["address"] or "") == address:
+                mine = (answer or {}).get("roles", {}).get(name)
+                table.add_row(name, _partitions(name, member), *_figures(mine))
+    console.print(table)
+    if answer is not None:
+        _show_engine(console, answer["roles"].get("engine"))
+        if answer["last_error"]:
+            console.print(f"[red]last error[/]: {escape(answer['last_error']['text'])}", soft_wrap=True)
+
+
+def _partitions(role: str, member: dict[str, Any]) -> str:
+    mine = member["partitions"]
+    if role == "ingest":
+        return f"{sum(map(len, mine.values()))} of raw topics"
+    numbers = sorted({number for of in mine.values() for number in of})
+    told = ",".join(map(str, numbers))
+    return "journal " + (told if len(told) <= 28 else f"{told[:24]}... ({len(numbers)})")
+
+
+def _figures(role: dict[str, Any] | None) -> tuple[str, str]:
+    if role is None:
+        return "?", "?"
+    return f"{role['events_per_second']:,.0f}", f"{sum(role['lag'].values()):,}"
+
+
+def _show_engine(console: Console, engine: dict[str, Any] | None) -> None:
+    if engine is None:
+        return
+    model = engine["read_model"]
+    shown = "no read model" if model is None else f"read model {model['stale_seconds']:,.1f} s old"
+    away = " ([red]Redis does not answer[/])" if model and model["away"] else ""
+    console.print(f"{engine['table_records']:,} records, {engine['timers_overdue']:,} timers overdue, {shown}{away}")

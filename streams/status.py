@@ -1,0 +1,74 @@
+"""How a deployment is: what the broker knows of the groups, and what each worker tells of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiokafka.coordinator.protocol import ConsumerProtocol
+
+from streams import epochs, topics
+from streams.logs import end_offsets
+from streams.settings import Settings
+from streams.topics import Admin
+from streams.unread import Unread
+
+PATIENCE: Final = 3.0  # s that a worker is waited for
+ROLES: Final = ("ingest", "engine")
+
+
+async def status(settings: Settings, wall: int) -> dict[str, Any]:
+    """Return everything, as `journey status --json` shows it; ``wall`` is the time now in ms."""
+    settings = await epochs.live(settings)
+    roles: dict[str, Any] = {}
+    async with Admin(settings) as admin:
+        for role in ROLES:
+            roles[role] = await _role(admin, settings, role)
+    async with Unread(settings) as unread:
+        roles["ingest"]["lag"] = await unread.lag()
+        oldest = await unread.oldest()
+    addresses = {member["address"] for role in roles.values() for member in role["members"]} - {None}
+    async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as client:
+        told = await asyncio.gather(*(_asked(client, address) for address in sorted(addresses)))
+    return {
+        "epoch": {"journal": settings.epoch.journal, "state": settings.epoch.state},
+        "oldest_unread_seconds": None if not oldest else max(0, wall - oldest) / 1000,
+        "roles": roles,
+        "workers": dict(zip(sorted(addresses), told, strict=True)),
+    }
+
+
+async def _role(admin: Admin, settings: Settings, role: str) -> dict[str, Any]:
+    group = settings.app_id(role)
+    state, members = await admin.group(group)
+    found: dict[str, Any] = {"group": group, "state": state, "members": [_member(*member) for member in members]}
+    if role == "engine":
+        done = await admin.committed(group)
+        journal = settings.topic(topics.JOURNAL)
+        there = await admin.partitions()
+        ends = await end_offsets(settings, journal) if journal in there else {}
+        found["lag"] = sum(max(0, end - done.get((journal, number), 0)) for number, end in ends.items())
+    return found
+
+
+def _member(client_id: str, host: str, assignment: bytes) -> dict[str, Any]:
+    """Return a member of a group in words; its client id ends with the address at which its worker answers."""
+    partitions: dict[str, list[int]] = {}
+    if assignment:
+        for tp in ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions():
+            partitions.setdefault(tp.topic, []).append(tp.partition)
+    return {
+        "host": host.lstrip("/"), "address": client_id.partition("@")[2] or None,
+        "partitions": {topic: sorted(numbers) for topic, numbers in sorted(partitions.items())},
+    }  # fmt: skip
+
+
+async def _asked(client: ClientSession, address: str) -> dict[str, Any] | None:
+    """Return what a worker tells; None when it does not answer."""
+    try:
+        async with client.get(f"http://{address}/status") as answer:
+            told: dict[str, Any] = await answer.json()
+            return told if answer.status == 200 else None
+    except (ClientError, TimeoutError, OSError, ValueError):
+        return None

@@ -1,0 +1,80 @@
+"""What operators see of running workers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.request
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from rich.console import Console
+
+from streams.cli_ops import show
+from streams.raw import RawRecord
+from streams.status import status
+from tests.conftest import Broker
+from tests.harness import Worker, deployed, view, wall_ms
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+async def fetched(worker: Worker, path: str) -> bytes:
+    """Return what a worker answers; its log says where it is to be asked."""
+    address = re.findall(r"asked at (\S+)", worker.tail())[-1]
+
+    def get() -> bytes:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:  # ours, by http
+            body: bytes = answer.read()
+            return body
+
+    return await asyncio.to_thread(get)
+
+
+async def test_a_worker_tells_what_it_did(kafka: Broker, prefix: str, tmp_path: Path) -> None:
+    now = wall_ms()
+    good = [view(f"m-{number}", f"user-{number % 7}", now + number) for number in range(100)]
+    bad = RawRecord("events.click", b"u:1", b"not json", now)
+    async with deployed(kafka.url, prefix, tmp_path) as deployment:
+        worker = deployment.worker("one")
+        worker.start()
+        await deployment.publish([*good, bad])
+        await deployment.at_rest()
+
+        async def done() -> bool:
+            told: dict[str, Any] = orjson.loads(await fetched(worker, "/status"))
+            return told["ready"] and not any(sum(role["lag"].values()) for role in told["roles"].values())
+
+        await eventually(done)
+        roles = orjson.loads(await fetched(worker, "/status"))["roles"]
+        assert roles["ingest"]["counts"]["events"] == 101
+        assert list(roles["ingest"]["dead_letters"].values()) == [1]
+        assert roles["engine"]["counts"]["events"] == 100
+        assert roles["engine"]["table_records"] >= 7
+        assert {tp.rpartition("/")[0] for tp in roles["engine"]["lag"]} == {
+            deployment.settings.topic("journey.journal")
+        }
+        assert all(seconds > 0 for seconds in roles["ingest"]["seconds"].values())
+        assert roles["engine"]["seconds"]["fold"] > 0
+        assert b'journey_events_total{role="engine"} 100.0' in await fetched(worker, "/metrics")
+        assert await fetched(worker, "/ready") == b"ready\n"
+
+        seen = await status(deployment.settings, wall_ms())
+        ((address, answer),) = seen["workers"].items()
+        assert answer is not None
+        assert answer["ready"]
+        assert {name: len(role["members"]) for name, role in seen["roles"].items()} == {"ingest": 1, "engine": 1}
+        (member,) = seen["roles"]["engine"]["members"]
+        assert member["address"] == address
+        assert member["partitions"][deployment.settings.topic("journey.journal")] == [0, 1, 2, 3]
+        console = Console(width=80, file=StringIO())
+        show(console, seen)
+        assert f"{address}: ready" in console.file.getvalue()  # type: ignore[attr-defined]
+
+        await deployment.stopped()
+        seen = await status(deployment.settings, wall_ms())
+        assert not any(role["members"] for role in seen["roles"].values())
