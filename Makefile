@@ -74,6 +74,6 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml setup.py
 	@touch $@
 
 # what every event passes, as C extensions where there is a compiler
-$(VENV)/.compiled: $(VENV)/.installed scripts/compile $(wildcard journey/*.py) streams/arrivals.py
+$(VENV)/.compiled: $(VENV)/.installed scripts/compile $(wildcard journey/*.py) setup.py streams/arrivals.py streams/plain.py
 	scripts/compile
 	@touch $@

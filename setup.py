@@ -17,6 +17,7 @@ MODULES = [
         "aggregates", "engine", "entries", "events", "ids", "journeys", "stages", "state", "timers", "triggers",
     )),
     "streams/arrivals.py",
+    "streams/plain.py",
 ]  # fmt: skip
 
 extensions = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from binascii import b2a_base64
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -15,6 +14,7 @@ BLOCKED_IDS: Final = frozenset(
         "[object object]",
     )
 )  # fmt: skip
+_LONGEST_BLOCKED: Final = max(map(len, BLOCKED_IDS))
 SEEN_ID_LENGTH: Final = 11  # characters of ``seen_id``
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS: Final = tuple(high + low for high in _BASE32 for low in _BASE32)  # ten bits each
@@ -48,9 +48,10 @@ def customer_key(user_id: str | None, anonymous_id: str | None) -> str | None:
     return "a:" + anonymous_id if anonymous_id else None
 
 
-@lru_cache(maxsize=65_536)  # the same ids come again and again
 def is_blocked(value: str) -> bool:
     """Tell whether an id is one of the values that mean "no id"."""
+    if len(value) > _LONGEST_BLOCKED and not value[0].isspace() and not value[-1].isspace():
+        return False
     return value.strip().lower() in BLOCKED_IDS
 
 

@@ -1,14 +1,15 @@
 """Wire <-> domain: raw events in, journal entries and dead letters out. Validation is pure: a repeat decides alike.
 
-Many events are validated at once; only when something in them is wrong are the
-wrong ones told apart, so one bad event never rejects its neighbours.
+Plain events take a short way (``streams.plain``). Of the rest many are
+validated at once; only when something in them is wrong are the wrong ones told
+apart, so one bad event never rejects its neighbours.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -24,7 +25,16 @@ from journey.errors import (
 )
 from journey.events import YEAR_2000, YEAR_2100
 from journey.triggers import rfc3339
-from streams.arrivals import Parsed, RawMessage, check_type, entries_of, entries_of_all, load, load_all
+from streams.arrivals import (
+    Parsed,
+    RawMessage,
+    check_type,
+    entries_of,
+    entries_of_all,
+    load,
+    load_all,
+    plain_entries,
+)
 from streams.shapes import ADAPTERS, ValidationError
 
 DEAD_LETTER_BYTES: Final = 65_536
@@ -35,14 +45,18 @@ SLICE: Final = 128  # events validated at once: few enough for the processor's c
 
 def parse_events(cls: str, records: Sequence[RawMessage], partitions: int) -> list[Parsed]:
     """Validate a chunk of records of one class and return what becomes of each, in order."""
-    parsed: list[Parsed] = []
-    for start in range(0, len(records), SLICE):
-        some = records[start : start + SLICE]
+    parsed = plain_entries(cls, records, partitions)
+    rest = [index for index, one in enumerate(parsed) if one is None]
+    for start in range(0, len(rest), SLICE):
+        indices = rest[start : start + SLICE]
+        some = [records[index] for index in indices]
         try:
-            parsed += _all_valid(cls, some, partitions)
+            found = _all_valid(cls, some, partitions)
         except (EventError, ValidationError, TypeError):
-            parsed += _told_apart(cls, some, partitions)
-    return parsed
+            found = _told_apart(cls, some, partitions)
+        for index, one in zip(indices, found, strict=True):
+            parsed[index] = one
+    return cast("list[Parsed]", parsed)
 
 
 def _all_valid(cls: str, records: Sequence[RawMessage], partitions: int) -> list[Parsed]:
