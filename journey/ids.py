@@ -26,10 +26,21 @@ def derive(*parts: str) -> str:
     >>> derive("trigger", "jr_x", "first")
     'kh6dlyrl4aichoqwlsdfufz65q'
     """
-    # 128 bits and two of padding are 13 pairs; base64.b32encode takes several times as long
-    bits = int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=16).digest(), "big") << 2
+    # 128 bits and two of padding are 13 pairs; base64.b32encode takes several times as long, and so do whole numbers
+    # of more than 62 bits: 50, 40 and 40
+    digest = blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
+    high, middle, low = digest[0:7], digest[6:12], digest[11:16]
+    a = int.from_bytes(high, "big") >> 6
+    b = (int.from_bytes(middle, "big") >> 6) & 0xFF_FFFF_FFFF
+    c = (int.from_bytes(low, "big") << 2) & 0xFF_FFFF_FFFF
     pairs = _PAIRS
-    return "".join([pairs[bits >> shift & 1023] for shift in range(120, -1, -10)])
+    return "".join(
+        [
+            pairs[a >> 40], pairs[a >> 30 & 1023], pairs[a >> 20 & 1023], pairs[a >> 10 & 1023], pairs[a & 1023],
+            pairs[b >> 30], pairs[b >> 20 & 1023], pairs[b >> 10 & 1023], pairs[b & 1023],
+            pairs[c >> 30], pairs[c >> 20 & 1023], pairs[c >> 10 & 1023], pairs[c & 1023],
+        ]
+    )  # fmt: skip
 
 
 def seen_id(message_id: str) -> str:

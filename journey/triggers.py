@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from journey.events import DAY, HOUR, MINUTE, SECOND
+from journey.events import MINUTE, SECOND
 from journey.ids import derive
 
 STAGE_CHANGED: Final = "journey.stage_changed.v1"
@@ -33,23 +32,27 @@ class Trigger(NamedTuple):
     body: dict[str, Any]
 
 
+_MINUTES: Final[dict[int, str]] = {}  # what was written lately: neighbours share their minutes
+_MOST_MINUTES: Final = 20_000
+_SECONDS: Final = [f"{second:02d}." for second in range(60)]
+_MILLISECONDS: Final = [f"{ms:03d}Z" for ms in range(1000)]
+
+
 def rfc3339(ms: int) -> str:
     """Return a moment as RFC 3339 UTC with milliseconds.
 
     >>> rfc3339(1795162442100)
     '2026-11-20T08:14:02.100Z'
     """
-    day, rest = divmod(ms, DAY)
-    hours, rest = divmod(rest, HOUR)
-    minutes, rest = divmod(rest, MINUTE)
-    seconds, rest = divmod(rest, SECOND)
-    return f"{_date(day)}T{hours:02d}:{minutes:02d}:{seconds:02d}.{rest:03d}Z"
-
-
-@lru_cache(maxsize=1024)
-def _date(day: int) -> str:
-    """Return a day since 1970 as ISO 8601. Cached: neighbours share their days."""
-    return datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+    minute, rest = divmod(ms, MINUTE)
+    text = _MINUTES.get(minute)
+    if text is None:
+        text = datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%dT%H:%M:")
+        if len(_MINUTES) >= _MOST_MINUTES:
+            _MINUTES.clear()
+        _MINUTES[minute] = text
+    second, rest = divmod(rest, SECOND)
+    return text + _SECONDS[second] + _MILLISECONDS[rest]
 
 
 def who(key: str) -> dict[str, str]:
