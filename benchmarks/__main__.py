@@ -20,7 +20,7 @@ import orjson
 import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from benchmarks import engine_run, latency, peers, plain_faust, profiles, report, traffic
+from benchmarks import engine_run, latency, peers, plain_faust, profiles, report, soak, traffic
 from benchmarks.engine_run import EngineRun
 from benchmarks.processes import ROOT, Meter, Process, until
 from streams import topics
@@ -225,6 +225,10 @@ def arguments() -> argparse.Namespace:
     of = parts.add_parser("latency", help="event to trigger at steady rates, and what idle workers cost")
     of.add_argument("--rates", default="200,50,1000", help="events a second, comma-separated")
     of.add_argument("--seconds", type=float, default=latency.SECONDS, help="of each rate and each hop")
+    of = parts.add_parser("soak", help="steady traffic for a long while: does anything grow?")
+    of.add_argument("--minutes", type=float, default=45, help="how long")
+    of.add_argument("--rate", type=float, default=500, help="events a second")
+    of.add_argument("--picture", type=Path, help="where to write the picture (SVG)")
     told = parser.parse_args()
     if told.quick:
         told.events = QUICK
@@ -247,6 +251,13 @@ def main() -> None:
             try:
                 if told.part == "latency":
                     print(orjson.dumps(runner.run(measure_latency(bench, told))).decode())
+                    return
+                if told.part == "soak":
+                    soaked = runner.run(soak.run(bench.settings("soak"), directory, told.rate, told.minutes))
+                    figures_of_it = soak.show(soaked)
+                    if told.picture is not None:
+                        told.picture.write_text(soaked.drawn())
+                    print(orjson.dumps(figures_of_it).decode())
                     return
                 redis_url = None
                 if shutil.which("redis-server") is not None:

@@ -18,7 +18,7 @@ from streams.settings import Settings
 RATES: Final = (200.0, 50.0, 1000.0)
 SECONDS: Final = 15.0
 IDLE: Final = 10.0
-WARM: Final = 3.0
+WARM: Final = 6.0  # s at the first rate: only then everything is loaded, built and known to the broker
 # what is measured: the settings that differ from the default ones
 SETTINGS: Final[dict[str, dict[str, int]]] = {"default": {}, "low latency": {"fetch_pace_ms": 0}}
 
@@ -81,7 +81,7 @@ async def measure(
                     assert worker.pid
 
             async with stream(of, bare, ended) as events:
-                await _warm(events, ended)
+                await _warm(events, rates[0])
                 for rate in rates:
                     report.say(f"latency, {name}: {rate:.0f} events/s")
                     found.append(await _one(events, workers, name, rate, seconds))
@@ -91,13 +91,14 @@ async def measure(
     return found, idle
 
 
-async def _warm(events: Stream, ended: object) -> None:
+async def _warm(events: Stream, rate: float) -> None:
     """Return when the workers run and everything was loaded and built once."""
-    await events.send(50, WARM)
-    async with asyncio.timeout(60):
-        while events.missing:
-            await asyncio.sleep(0.1)
-    await events.measured(50, WARM, bare=True)
+    for _ in range(2):  # what is sent first waits for the workers to start
+        await events.send(rate, WARM / 2)
+        async with asyncio.timeout(60):
+            while events.missing:
+                await asyncio.sleep(0.1)
+    await events.measured(rate, WARM / 2, bare=True)
 
 
 async def _one(events: Stream, workers: dict[str, Process], name: str, rate: float, seconds: float) -> Latency:

@@ -28,6 +28,8 @@ class _Axis:
 
     def __init__(self, values: Sequence[float], begin: float, end: float, base: int | None) -> None:
         self._base, self._begin, self._end = base, begin, end
+        if not any(values):
+            values = [1.0]  # nothing but zeros: an axis all the same
         if base is not None:
             low, high = floor(self._scaled(min(values))), ceil(self._scaled(max(values)))
             self.marks = [float(base**power) for power in range(low, high + 1)]
@@ -84,6 +86,15 @@ def chart(
         used.append(y)
         parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{y + 4:.1f}" fill="{colour}">{escape(line.name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def stacked(charts: Sequence[str]) -> str:
+    """Return one SVG of some charts, one below the other."""
+    inner = "".join(
+        chart.replace("<svg ", f'<svg y="{HEIGHT * number}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        for number, chart in enumerate(charts)
+    )
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT * len(charts)}">\n{inner}</svg>\n'
 
 
 def _shown(value: float) -> str:

@@ -24,6 +24,7 @@ from benchmarks.traffic import SEED, new_customer
 from journey.ids import route
 from streams import topics
 from streams.logs import consumer, partitions_of
+from streams.raw import RawRecord
 from streams.settings import Settings
 
 CAUSE: Final = re.compile(rb'"causationid":"([0-9a-f]{24})"')
@@ -38,8 +39,11 @@ class Stream:
     producer: Any
     consumer: Any
     settings: Settings
-    bare: str  # topic of the bare hop
+    bare: str | None  # topic of the bare hop
     ms: list[tuple[float, float]] = field(default_factory=list)  # when it ended (s of the steady clock), latency
+    sent: int = 0  # by ``one``
+    others: int = 0  # sent by whoever has the producer, and not waited for
+    seen: int = 0  # records that came of anything
     _sent: dict[bytes, float] = field(default_factory=dict)
     _numbers: Any = field(default_factory=count)
 
@@ -64,13 +68,17 @@ class Stream:
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             record = new_customer(next(self._numbers), time.time_ns() // 1_000_000)
-            found = MESSAGE.search(record.value)
-            assert found is not None
-            name = self.bare if bare else self.settings.topic(record.topic)
-            self._sent[found[1]] = time.perf_counter()
-            partition = route(record.key.decode(), self.settings.partitions)
-            await self.producer.send(name, record.value, record.key, partition)
+            await self.one(record, self.bare if bare else None)
             sent += 1
+
+    async def one(self, record: RawRecord, name: str | None = None) -> None:
+        """Send one event and wait for nothing; ``name`` is another topic than its own."""
+        found = MESSAGE.search(record.value)
+        assert found is not None
+        self._sent[found[1]] = time.perf_counter()
+        self.sent += 1
+        partition = route(record.key.decode(), self.settings.partitions)
+        await self.producer.send(name or self.settings.topic(record.topic), record.value, record.key, partition)
 
     async def follow(self) -> None:
         """Note what comes of the events, for ever."""
@@ -78,6 +86,7 @@ class Stream:
             for tp, records in (await self.consumer.getmany(timeout_ms=1000)).items():
                 named = MESSAGE if tp.topic == self.bare else CAUSE
                 now = time.perf_counter()
+                self.seen += len(records)
                 for record in records:
                     found = named.search(record.value)
                     sent = None if found is None else self._sent.pop(found[1], None)
@@ -99,11 +108,12 @@ class Stream:
 
 
 @asynccontextmanager
-async def stream(settings: Settings, bare: str, ended: Callable[[], None]) -> AsyncIterator[Stream]:
+async def stream(settings: Settings, bare: str | None, ended: Callable[[], None]) -> AsyncIterator[Stream]:
     """Yield a stream into a deployment whose topics exist; ``ended`` raises when it cannot go on."""
     producer: Any = AIOKafkaProducer(bootstrap_servers=settings.kafka_url, linger_ms=0)
+    names = [settings.topic(topics.TRIGGERS), *([] if bare is None else [bare])]
     async with consumer(settings, wait_ms=500) as client:
-        sources = [tp for name in (settings.topic(topics.TRIGGERS), bare) for tp in await partitions_of(client, name)]
+        sources = [tp for name in names for tp in await partitions_of(client, name)]
         client.assign(sources)
         await client.seek_to_end(*sources)
         await producer.start()

@@ -95,6 +95,28 @@ def new_customer(number: int, at: int) -> RawRecord:
     return RawRecord("events.click", key.encode(), value.encode(), at)
 
 
+def regular(customer: int, number: int, at: int, rng: random.Random) -> RawRecord:
+    """Return the next event of a customer who comes again and again, at a moment (ms since 1970)."""
+    visitor = _Visitor(customer, number // 50)
+    cls, name, data = _event(visitor.cart, number, rng.random(), rng.randrange)
+    value = (
+        f'{{"type":"{cls}.{name}","message_id":"r{number:023x}",{visitor.ids},"occurred_at":"{_time(at)}",'
+        f'"data":{data},"context":{{"locale":"en-GB"}}}}'
+    )
+    return RawRecord(f"events.{cls}", visitor.key, value.encode(), at)
+
+
+def cart_left(number: int, at: int) -> RawRecord:
+    """Return an event that puts something in a cart, received at a moment (ms since 1970): due an hour later."""
+    key = f"a:{number:016x}"
+    value = (
+        f'{{"type":"cart.product_added","message_id":"c{number:023x}","anonymous_id":"{key[2:]}",'
+        f'"occurred_at":"{_time(at)}","received_at":"{_time(at)}",'
+        f'"data":{{"cart_id":"c-{number}","item":{_item(number % ITEMS)},"currency":"EUR"}}}}'
+    )
+    return RawRecord("events.cart", key.encode(), value.encode(), at)
+
+
 def _event(cart: str, number: int, drawn: float, integer: Callable[..., int]) -> tuple[str, str, str]:
     item = _item(integer(ITEMS))
     if drawn < 0.55:
