@@ -38,7 +38,16 @@ class Entry(TypedDict):
 
 def encode(value: Any) -> bytes:
     """Return canonical JSON: equal values have equal bytes."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return compact(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
+def compact(value: bytes) -> bytes:
+    """Return the same bytes in a piece of memory of their size.
+
+    orjson 3.13 gives bytes in a buffer of 4 KB or more, which stays as large
+    as long as they are kept.
+    """
+    return b"".join((value, b""))
 
 
 def pages(entries: list[bytes], most_entries: int = PAGE_ENTRIES, most_bytes: int = PAGE_BYTES) -> Iterator[bytes]:

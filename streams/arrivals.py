@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
-from journey.entries import Entry
+from journey.entries import Entry, compact
 from journey.errors import (
     BadFieldError,
     BadTimeError,
@@ -299,10 +299,10 @@ def entries_of(event: dict[str, Any], record: RawMessage, partitions: int) -> Pa
             there = route(linked, partitions)
             if there != home:
                 link: Entry = {"k": "link", "at": at, "src": src, "c": linked, "to": key}
-                return _parsed((at, ((home, orjson.dumps(entry)), (there, orjson.dumps(link))), None))
+                return _parsed((at, ((home, compact(orjson.dumps(entry))), (there, compact(orjson.dumps(link)))), None))
             entry["link"] = linked
     # encoded at once, while it is in the processor's cache; bytes are also half as large to hold
-    return _parsed((at, ((home, orjson.dumps(entry)),), None))
+    return _parsed((at, ((home, compact(orjson.dumps(entry))),), None))
 
 
 def _no_id(event: dict[str, Any]) -> EventError:
