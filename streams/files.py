@@ -28,6 +28,7 @@ from typing import Any, Final
 
 import orjson
 
+from journey.entries import compact
 from journey.ids import customer_key, derive, is_blocked
 from journey.triggers import rfc3339
 from streams.errors import FileFormatError
@@ -479,7 +480,7 @@ class _CsvTable:
         if self._options.historical:
             event["historical"] = True
         event["data"] = data
-        return orjson.dumps(event)
+        return compact(orjson.dumps(event))
 
     def _refused(self, row: int, original: bytes, error: _RowError) -> RawRecord:
         """Return what stands for a row in the dead letters: the row itself, number and reason beside it."""

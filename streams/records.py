@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import orjson
 
-from journey.entries import Entry
+from journey.entries import Entry, compact
 from journey.errors import (
     BadFieldError,
     BadMoneyError,
@@ -162,7 +162,7 @@ def _control(record: RawMessage, partitions: int) -> Parsed:
         return _refused(record, error)
     if kind == "mark":
         return Parsed(entry["at"], (), None)
-    encoded = orjson.dumps(entry)
+    encoded = compact(orjson.dumps(entry))
     return Parsed(entry["at"], tuple((number, encoded) for number in range(partitions)), None)
 
 
@@ -187,4 +187,4 @@ def dead_letter(record: RawMessage, reason: str, detail: str, field: str | None,
     }  # fmt: skip
     if reason == "wrong_topic":
         letter["to"] = detail.rsplit(" ", 1)[-1]
-    return orjson.dumps(letter)
+    return compact(orjson.dumps(letter))

@@ -31,6 +31,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from journey.entries import compact
 from journey.events import DAY, HOUR, MINUTE, SECOND
 from journey.triggers import rfc3339
 from streams.raw import TOPIC_OF_CLASS, RawRecord
@@ -822,8 +823,10 @@ class _Life:
         return chance.between(20, 900)
 
     def _publish(self, at: int, number: int, event: _Json, event_class: str, key: str) -> None:
-        entry = (at, self._person.number, number, TOPIC_OF_CLASS[event_class], key.encode(), orjson.dumps(event))
-        self._tally.published.append(entry)
+        value = compact(orjson.dumps(event))
+        self._tally.published.append(
+            (at, self._person.number, number, TOPIC_OF_CLASS[event_class], key.encode(), value)
+        )
 
 
 # --- what arrival has to refuse ----------------------------------------------
@@ -906,4 +909,4 @@ def _spoil(kind: str, event: _Json, key: bytes) -> tuple[str, bytes, bytes]:
         amount = {"money_as_float": 12.5, "money_as_text": "12.50", "negative_money": -1250}.get(kind, 1250)
         currency = "euros" if kind == "no_currency_code" else CURRENCY
         event["data"] = {"order_id": event["message_id"], "revenue_minor": amount, "currency": currency}
-    return topic, key, orjson.dumps(event)
+    return topic, key, compact(orjson.dumps(event))
