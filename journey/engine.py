@@ -33,6 +33,9 @@ VIEWS: Final = frozenset(("click.product_viewed", "click.product_clicked"))
 CART_CHANGES: Final = frozenset(("cart.product_added", "cart.product_removed", "cart.cart_updated"))
 
 
+_SOURCES: Final[dict[str, dict[int, str]]] = {}  # names of source partitions: there are few, and each entry has one
+
+
 class PoisonError(Exception):
     """The fold raised on one entry. It is skipped, with an alarm; all else is folded as if it were not there."""
 
@@ -117,7 +120,12 @@ def fold(shard: Shard, offset: int, page: list[Entry]) -> None:
         try:
             src = entry.get("src")
             if src is not None:
-                source = f"{src[0]}/{src[1]}"
+                names = _SOURCES.get(src[0])
+                if names is None:
+                    names = _SOURCES[src[0]] = {}
+                source = names.get(src[1])
+                if source is None:
+                    source = names[src[1]] = f"{src[0]}/{src[1]}"
                 if src[2] <= applied.get(source, -1):
                     counts["repeats"] += 1
                     continue

@@ -79,12 +79,11 @@ _RFC3339: Final = re.compile(r"^\d{4}-\d\d-\d\d[Tt ](?!24)\d\d:\d\d:\d\d(\.\d+)?
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# of 2026-11-20T08:12:44.292Z, as nearly everybody writes it: the minute, the second, the rest
-_OF_MINUTE, _OF_SECOND = 17, 20
+# of 2026-11-20T08:12:44.292Z, as nearly everybody writes it: 17 characters of a minute, 20 of a second with its dot
 _SECONDS: Final = {f"{second:02d}.": second * SECOND for second in range(60)}
 _MILLISECONDS: Final = {f"{ms:03d}Z": ms for ms in range(1000)}
-_MINUTES: Final[dict[str, int]] = {}  # what was read lately
-_MOST_MINUTES: Final = 20_000
+_READ: Final[dict[str, int]] = {}  # seconds and minutes that were read lately: the times of an event share theirs
+_MOST_READ: Final = 20_000
 
 
 def parse_time(field: str, text: str) -> int:
@@ -95,16 +94,25 @@ def parse_time(field: str, text: str) -> int:
     BadTimeError
         Not RFC 3339, or no such moment.
     """
-    second, ms = _SECONDS.get(text[_OF_MINUTE:_OF_SECOND]), _MILLISECONDS.get(text[_OF_SECOND:])
-    if second is None or ms is None:
+    ms = _MILLISECONDS.get(text[20:])
+    if ms is None:
         return _parse_time(field, text)
-    minute = _MINUTES.get(text[:_OF_MINUTE])
+    second = _READ.get(text[:20])
+    return ms + (_second(field, text) if second is None else second)
+
+
+def _second(field: str, text: str) -> int:
+    """Return the second of a time that ends in milliseconds, and remember it."""
+    second = _SECONDS.get(text[17:20])
+    if second is None:
+        return _parse_time(field, text) // SECOND * SECOND
+    minute = _READ.get(text[:17])
     if minute is None:
-        minute = _parse_time(field, text) - second - ms
-        if len(_MINUTES) >= _MOST_MINUTES:
-            _MINUTES.clear()
-        _MINUTES[text[:_OF_MINUTE]] = minute
-    return minute + second + ms
+        minute = _parse_time(field, text) // SECOND * SECOND - second
+    if len(_READ) >= _MOST_READ:
+        _READ.clear()
+    _READ[text[:17]], _READ[text[:20]] = minute, minute + second
+    return minute + second
 
 
 def _parse_time(field: str, text: str) -> int:
@@ -216,6 +224,22 @@ def plain_entries(cls: str, records: Sequence[RawMessage], partitions: int) -> l
                 one = None  # the long way tells what is wrong
         parsed.append(one)
     return parsed
+
+
+def sorted_out(parsed: list[Parsed]) -> tuple[dict[int, list[bytes]], list[tuple[bytes | None, bytes]]]:
+    """Return the entries by journal partition, and the dead letters, each in order."""
+    entries: dict[int, list[bytes]] = {}
+    letters: list[tuple[bytes | None, bytes]] = []
+    for _, mine, letter in parsed:
+        for number, entry in mine:
+            there = entries.get(number)
+            if there is None:
+                entries[number] = [entry]
+            else:
+                there.append(entry)
+        if letter is not None:
+            letters.append(letter)
+    return entries, letters
 
 
 def load_all(records: Sequence[RawMessage]) -> list[dict[str, Any]]:

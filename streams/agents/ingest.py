@@ -17,7 +17,7 @@ from journey.errors import PositionGapError
 from streams import faust_fixes, topics
 from streams.alignment import GLANCE, PATIENCE, Alignment, pieces
 from streams.appends import Log, Record
-from streams.arrivals import Parsed
+from streams.arrivals import Parsed, sorted_out
 from streams.chunks import Inbox
 from streams.control import ControlTail
 from streams.errors import LogTruncatedError
@@ -192,16 +192,12 @@ class Ingest:
         self.alignment.came(tp)
 
     async def _append(self, parsed: list[Parsed]) -> None:
-        entries: dict[int, list[bytes]] = {}
+        entries, refused = sorted_out(parsed)
         letters: dict[int, list[Record]] = {}
-        for one in parsed:
-            for number, entry in one.entries:
-                entries.setdefault(number, []).append(entry)
-            if one.dead_letter is not None:
-                number = crc32(one.dead_letter[0] or b"") % self._letters
-                letters.setdefault(number, []).append(one.dead_letter)
-                self.counts["dead_letters"] += 1
-                self.reasons[orjson.loads(one.dead_letter[1])["reason"]] += 1
+        for letter in refused:
+            letters.setdefault(crc32(letter[0] or b"") % self._letters, []).append(letter)
+            self.counts["dead_letters"] += 1
+            self.reasons[orjson.loads(letter[1])["reason"]] += 1
         # letters first: when the chunk is acknowledged both are there, and a letter may repeat, an entry is told apart
         if letters:
             await self.journal.append_all(self.settings.topic(topics.DEAD_LETTERS), letters, LETTER_HEADERS)
