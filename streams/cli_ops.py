@@ -1,10 +1,13 @@
-"""Commands for whoever runs it: status."""
+"""Commands for whoever runs it: status, doctor."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import textwrap
 import time
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -12,15 +15,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streams.doctor import Finding, examine
 from streams.settings import load
 from streams.status import status as gather
 
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 
+WIDTH: Final = 80
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(status)
+    app.command()(doctor)
 
 
 def status(as_json: Json = False) -> None:
@@ -37,6 +44,40 @@ def status(as_json: Json = False) -> None:
         show(console, told)
     if not any(role["members"] for role in told["roles"].values()):
         raise typer.Exit(1)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Look at the broker, the topics, the settings and the workers; say what is wrong and what to do.
+
+    Changes nothing. Exit status 1 when there is a fault.
+
+    Example: journey doctor
+    """
+    now = time.time_ns() // 1_000_000  # noqa: TID251  # only the age of a record is told by it
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it would say is a finding
+    found = asyncio.run(examine(load(), now))
+    console = Console(highlight=False)
+    if as_json:
+        console.file.write(orjson.dumps([one._asdict() for one in found]).decode() + "\n")
+    else:
+        for line in told_by_doctor(found):
+            console.print(line, soft_wrap=True, markup=False)
+    if any(one.level == "fault" for one in found):
+        raise typer.Exit(1)
+
+
+def told_by_doctor(found: Sequence[Finding]) -> list[str]:
+    """Return findings as lines of at most 80 characters: what was found, and below it what to do."""
+    lines = []
+    for one in found:
+        lines += textwrap.wrap(one.what, WIDTH, initial_indent=f"{one.level:8} ", subsequent_indent=" " * 9)
+        if one.todo:
+            lines += textwrap.wrap(one.todo, WIDTH, initial_indent=" " * 9 + "-> ", subsequent_indent=" " * 12)
+    count = {level: sum(one.level == level for one in found) for level in ("fault", "warning")}
+    lines.append("")
+    told = [f"{number} {level}{'' if number == 1 else 's'}" for level, number in count.items() if number]
+    lines.append(", ".join(told) if told else "all is well")
+    return lines
 
 
 def show(console: Console, told: dict[str, Any]) -> None:
@@ -101,4 +142,4 @@ def _show_engine(console: Console, engine: dict[str, Any] | None) -> None:
     model = engine["read_model"]
     shown = "no read model" if model is None else f"read model {model['stale_seconds']:,.1f} s old"
     away = " ([red]Redis does not answer[/])" if model and model["away"] else ""
-    console.print(f"{engine['table_records']:,} records, {engine['timers_overdue']:,} timers overdue, {shown}{away}")
+    console.print(f"{engine['table_records']:,} customers, {engine['timers_overdue']:,} timers overdue, {shown}{away}")

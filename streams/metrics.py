@@ -25,7 +25,7 @@ GAUGES: Final = {
     "ready": ("journey_role_ready", "1 when the role has its partitions, and their state."),
     "timers_overdue": ("journey_timers_overdue", "Customers with a timer that is due by the wall clock."),
     "prompt_timer_late_seconds": ("journey_prompt_timer_late_seconds", "How late the latest cart timer is."),
-    "table_records": ("journey_table_records", "Records of the customer table here (on disk: estimated)."),
+    "table_records": ("journey_table_records", "Customers kept here (on disk: estimated)."),
 }
 HELD: Final = {
     "align_held": ("journey_align_held", "Records held to be put into the order of time."),

@@ -62,6 +62,18 @@ class ReadModel(Protocol):
         """Forget partitions that are another worker's now. Never blocks."""
 
 
+async def about(url: str) -> dict[str, str] | str:
+    """Return the version of a Redis and what it drops when it is full, or why it does not answer."""
+    client: Any = aioredis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
+    try:
+        told = await client.info()
+    except (RedisError, OSError, TimeoutError) as error:
+        return str(error) or type(error).__name__
+    finally:
+        await client.aclose()
+    return {"version": str(told.get("redis_version", "?")), "policy": str(told.get("maxmemory_policy", "?"))}
+
+
 class NoReadModel:
     """For a worker without Redis."""
 

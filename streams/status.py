@@ -33,7 +33,7 @@ async def status(settings: Settings, wall: int) -> dict[str, Any]:
         told = await asyncio.gather(*(_asked(client, address) for address in sorted(addresses)))
     return {
         "epoch": {"journal": settings.epoch.journal, "state": settings.epoch.state},
-        "oldest_unread_seconds": None if not oldest else max(0, wall - oldest) / 1000,
+        "oldest_unread_seconds": None if oldest is None else max(0, wall - oldest) / 1000,
         "roles": roles,
         "workers": dict(zip(sorted(addresses), told, strict=True)),
     }

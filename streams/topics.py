@@ -72,6 +72,10 @@ def catalogue(settings: Settings) -> list[Topic]:
     ]
 
 
+def _settings_told(answers: Iterable[Any]) -> dict[str, str]:
+    return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
+
+
 @dataclass(frozen=True)
 class Finding:
     """What is wrong with one topic, and what to do."""
@@ -164,9 +168,29 @@ class Admin:
                     findings.append(Finding(topic.name, text, refuses=key in topic.must))
         return findings
 
+    async def cluster(self) -> tuple[int, dict[str, str]]:
+        """Return how many brokers there are, and the settings of one of them."""
+        told = await self._client.describe_cluster()
+        first = told["brokers"][0]["node_id"]
+        answers = await self._client.describe_configs([ConfigResource(ConfigResourceType.BROKER, str(first))])
+        return len(told["brokers"]), _settings_told(answers)
+
+    async def places(self) -> dict[str, dict[int, tuple[int, int]]]:
+        """Return, of each topic of ours and each partition, how many copies it has, and how many are up to date."""
+        there = sorted((await self.partitions()).keys())
+        found = await self._client.describe_topics(there) if there else []
+        return {
+            topic["topic"]: {one["partition"]: (len(one["replicas"]), len(one["isr"])) for one in topic["partitions"]}
+            for topic in found
+        }
+
+    async def configs(self) -> dict[str, dict[str, str]]:
+        """Return the settings of each topic of ours."""
+        return {name: await self._config(name) for name in sorted((await self.partitions()).keys())}
+
     async def _config(self, name: str) -> dict[str, str]:
         answers = await self._client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-        return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
+        return _settings_told(answers)
 
     async def ensure(self) -> list[Finding]:
         """Create what is missing, check the rest, and refuse a conflict.

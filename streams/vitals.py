@@ -146,10 +146,12 @@ class Vitals:
                 prompt = shard.agenda.next_prompt()
                 late = max(late, 0 if prompt is None else now - prompt)
         model, recovery = role.read_model, role.recovery
+        broker = agent.broker_now()
         return {
+            "clock_ahead_seconds": None if broker is None else round((now - broker) / 1000, 3),
             "timers_overdue": overdue,
             "prompt_timer_late_seconds": max(0, late) / 1000,
-            "table_records": agent.table.size(),
+            "table_records": max(0, agent.table.size() - len(agent.table.shards())),
             "recovery": recovery and {"seconds": round(recovery.seconds, 3), "records": recovery.records},
             "read_model": model and {
                 "behind": model.behind(), "stale_seconds": round(model.stale(), 3), "away": model.is_away,

@@ -164,12 +164,15 @@ class Engine:
         name = self.settings.topic(topics.DEAD_LETTERS)
         await self.journal.append(name, route(key.decode(), self._letters), [(key, letter)], LETTER_HEADERS)
 
+    def broker_now(self) -> int | None:
+        """Return the broker's clock now (ms), as far as its last acknowledgement told; None before the first."""
+        if self.broker_time is None:
+            return None
+        return self.broker_time[0] + int((self.clock.steady() - self.broker_time[1]) * 1000)
+
     def sights(self) -> list[tuple[Shard, Sight]]:
         """Return what this worker sees of each journal partition it folds, for the decision to tick."""
-        wall = self.clock.wall()
-        broker = None
-        if self.broker_time is not None:
-            broker = self.broker_time[0] + int((self.clock.steady() - self.broker_time[1]) * 1000)
+        wall, broker = self.clock.wall(), self.broker_now()
         seen = []
         for shard in self.table.shards():
             number, partition = shard.number, shard.partition

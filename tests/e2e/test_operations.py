@@ -11,13 +11,17 @@ from typing import Any
 
 import orjson
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from rich.console import Console
 
 from streams.cli_ops import show
+from streams.doctor import examine
 from streams.raw import RawRecord
+from streams.settings import Settings
 from streams.status import status
 from tests.conftest import Broker
-from tests.harness import Worker, deployed, view, wall_ms
+from tests.harness import NOWHERE, Worker, deployed, view, wall_ms
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -78,3 +82,42 @@ async def test_a_worker_tells_what_it_did(kafka: Broker, prefix: str, tmp_path: 
         await deployment.stopped()
         seen = await status(deployment.settings, wall_ms())
         assert not any(role["members"] for role in seen["roles"].values())
+
+
+async def test_the_doctor_finds_nothing_where_all_is_well_and_says_what_is_not(
+    kafka: Broker, prefix: str, tmp_path: Path
+) -> None:
+    async with deployed(kafka.url, prefix, tmp_path) as deployment:
+        worker = deployment.worker("one")
+        worker.start()
+        await deployment.publish([view(f"m-{number}", "user-1", wall_ms()) for number in range(20)])
+        await deployment.at_rest()
+        sound = await examine(deployment.settings, wall_ms())
+        assert [one for one in sound if one.level != "ok" and "compiled" not in one.what] == []
+        assert any("1 answer and are ready" in one.what for one in sound)
+        await deployment.stopped()
+        client = AIOKafkaAdminClient(bootstrap_servers=kafka.url)
+        await client.start()
+        try:
+            name = deployment.settings.topic
+            await client.create_partitions({name("events.cart"): NewPartitions(6)})
+            for topic, differs in (
+                ("events.click", {"message.timestamp.type": "CreateTime"}),
+                ("journey.journal", {"retention.ms": "1000"}),
+            ):  # fmt: skip
+                await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name(topic), differs)])
+        finally:
+            await client.close()
+        ill = deployment.settings.model_copy(update={"redis_url": NOWHERE, "replication": 3})
+        told = " | ".join(f"{one.level}: {one.what} -> {one.todo}" for one in await examine(ill, wall_ms()))
+        for expected in (
+            "fault: broker: JOURNEY_REPLICATION=3, of brokers there are 1",
+            "fault: " + name("events.click") + ": message.timestamp.type=CreateTime",
+            "fault: " + name("journey.journal") + ": retention.ms=1000",
+            "warning: topics: different partition counts",
+            "warning: ingest: no worker", "warning: Redis: no answer",
+        ):  # fmt: skip
+            assert expected in told
+    away = Settings(kafka_url="127.0.0.1:9", redis_url="", topic_prefix=f"{prefix}.")
+    found = [one for one in await examine(away, wall_ms()) if one.level == "fault"]
+    assert [one.what.startswith("the broker: no Kafka broker answers at 127.0.0.1:9") for one in found] == [True]

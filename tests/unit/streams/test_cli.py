@@ -42,7 +42,7 @@ def journey(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 def test_the_commands_are_those_of_the_readme() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
-        "worker", "demo", "load", "tail", "customer", "replay", "status", "topics create", "topics check",
+        "worker", "demo", "load", "tail", "customer", "replay", "doctor", "status", "topics create", "topics check",
         "dead-letters list", "dead-letters resend", "cache rebuild", "upgrade", "rebuild", "go-live",
         "ingest accept-hole",
     }  # fmt: skip
