@@ -70,9 +70,13 @@ def told_by_doctor(found: Sequence[Finding]) -> list[str]:
     """Return findings as lines of at most 80 characters: what was found, and below it what to do."""
     lines = []
     for one in found:
-        lines += textwrap.wrap(one.what, WIDTH, initial_indent=f"{one.level:8} ", subsequent_indent=" " * 9)
+        lines += textwrap.wrap(
+            one.what, WIDTH, initial_indent=f"{one.level:8} ", subsequent_indent=" " * 9, break_on_hyphens=False
+        )
         if one.todo:
-            lines += textwrap.wrap(one.todo, WIDTH, initial_indent=" " * 9 + "-> ", subsequent_indent=" " * 12)
+            lines += textwrap.wrap(
+                one.todo, WIDTH, initial_indent=" " * 9 + "-> ", subsequent_indent=" " * 12, break_on_hyphens=False
+            )
     count = {level: sum(one.level == level for one in found) for level in ("fault", "warning")}
     lines.append("")
     told = [f"{number} {level}{'' if number == 1 else 's'}" for level, number in count.items() if number]

@@ -103,7 +103,7 @@ async def test_the_doctor_finds_nothing_where_all_is_well_and_says_what_is_not(
             await client.create_partitions({name("events.cart"): NewPartitions(6)})
             for topic, differs in (
                 ("events.click", {"message.timestamp.type": "CreateTime"}),
-                ("journey.journal", {"retention.ms": "1000"}),
+                ("journey.journal", {"retention.ms": "1000", "message.timestamp.type": "LogAppendTime"}),
             ):  # fmt: skip
                 await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name(topic), differs)])
         finally:
