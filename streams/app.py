@@ -35,6 +35,7 @@ from streams.tables import CustomerTable
 from streams.topics import Admin
 from streams.unread import Unread
 from streams.vitals import LastError, Role, Vitals
+from streams.watchdog import LoopWatch
 
 log = logging.getLogger("journey.app")
 
@@ -289,9 +290,10 @@ class _Rest:
             return
 
 
-async def _sample(vitals: Vitals) -> None:
-    """Once a second: how far each role has come."""
+async def _sample(vitals: Vitals, watch: LoopWatch) -> None:
+    """Once a second: how far each role has come, and that the loop turns."""
     while True:
+        watch.beat()
         vitals.sample()
         await asyncio.sleep(1.0)
 
@@ -319,15 +321,20 @@ def run_worker(settings: Settings, roles: Sequence[str]) -> None:
     vitals = Vitals(settings, parts, CLOCK.wall, CLOCK.steady, errors)
     if listening is not None:
         loop.run_until_complete(web.serve(listening, vitals))  # before Faust: it answers while state is recovered
-    vitals.task = loop.create_task(_sample(vitals))
+    watch = LoopWatch(settings.stuck_after, faust_fixes.leave)
+    vitals.task = loop.create_task(_sample(vitals, watch))
     rest = _Rest(settings, plan)
     apps[0].task(rest.follow)
     worker = faust.Worker(*apps, loop=loop, loglevel=None, override_logging=False, quiet=True)
     log.info("worker with %s on %s, asked at %s", ", ".join(roles), settings.kafka_url, address or "no address")
     calm()
+    if settings.stuck_after:
+        watch.start()
     try:
         worker.execute_from_commandline()
     except SystemExit as leaving:
         if rest.is_over and not leaving.code:
             raise SystemExit(RESTART) from None
         raise
+    finally:
+        watch.stop()

@@ -127,6 +127,15 @@ class StoreDamagedError(StoreError):
         super().__init__(text)
 
 
+class StuckError(ShellError):
+    """Records wait and nothing is done of them, or the event loop does not turn.
+
+    Operator: nothing, if the next start goes on. If it happens again and
+    again, look whether the broker answers, and report where the message says
+    that it waits. ``JOURNEY_STUCK_AFTER`` sets how long nothing may happen.
+    """
+
+
 class NotFoundError(ShellError):
     """Nothing is known under this id."""
 

@@ -56,6 +56,7 @@ class Settings(BaseModel):
     fetch_min_bytes: Annotated[int, Field(ge=1, le=1 << 20, description="bytes the broker waits for")] = 1
     fetch_pace_ms: Annotated[int, Field(ge=0, le=1000, description="least ms between two fetches")] = 15
     catch_up_minutes: Annotated[int, Field(ge=0, le=1440, description="ticks wait for unread records so long")] = 15
+    stuck_after: Annotated[float, Field(ge=0, le=86_400, description="s without progress until a worker ends; 0: never")] = 300.0
     store: Annotated[str, Field(pattern="^(memory|rocksdb)$", description="of customers: memory or rocksdb")] = "memory"
     datadir: Annotated[str, Field(min_length=1, description="folder of JOURNEY_STORE=rocksdb")] = "journey-data"
     http: Annotated[

@@ -14,9 +14,11 @@ from journey.state import FOLD_VERSION
 from streams import compiled, faust_fixes
 from streams.agents.engine import Engine
 from streams.agents.ingest import Ingest
+from streams.errors import StuckError
 from streams.read_model import RedisReadModel
 from streams.recovery import Recovery
 from streams.settings import Settings
+from streams.watchdog import Progress, waits_in
 
 RATE_SPAN: Final = 10  # samples, one a second, over which a rate is taken
 PAGE_BYTES: Final = resource.getpagesize()
@@ -78,6 +80,10 @@ class Role:
             told = None
         return assigned if told is None else max(assigned, told)
 
+    def committed(self, tp: Any) -> int | None:
+        """Return the offset behind the last record that is committed; None when none is."""
+        return faust_fixes.committed(self.app, tp)
+
     def _next(self, tp: Any) -> int:
         return faust_fixes.committed(self.app, tp) or faust_fixes.begin(self.app, tp) or 0
 
@@ -99,6 +105,10 @@ class Vitals:
     steady: Callable[[], float]  # s
     errors: LastError
     task: Any = None  # what samples; kept, since a loop holds its tasks weakly
+    progress: dict[str, Progress] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = {role.name: Progress(self.settings.stuck_after) for role in self.roles}
 
     @property
     def is_ready(self) -> bool:
@@ -109,6 +119,24 @@ class Vitals:
         """Note how far each role has come; called once a second."""
         for role in self.roles:
             role.samples.append((self.steady(), role.agent.counts["events"]))
+            self._check(role)
+
+    def _check(self, role: Role) -> None:
+        """End the process when a role is stuck."""
+        lag = role.lag()
+        done = (role.agent.counts["groups"], role.rebalances, tuple(map(role.committed, lag)))
+        idle = self.progress[role.name].stuck_for(self.steady(), waiting=sum(lag.values()), done=done)
+        if idle is not None:
+            (topic, partition), most = max(lag.items(), key=lambda one: one[1])
+            where = (
+                "; ".join(waits_in("/streams/agents/", "/streams/customers.py", "/streams/appends.py"))
+                or "no task of ours"
+            )
+            text = (
+                f"{role.name} has done nothing for {idle:.0f} s, while {sum(lag.values())} records wait, "
+                f"{most} of them in {topic}/{partition}; waiting: {where}"
+            )
+            faust_fixes.leave(StuckError(text))
 
     def told(self) -> dict[str, Any]:
         """Return everything, as ``/status`` shows it."""

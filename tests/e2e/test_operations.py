@@ -21,7 +21,7 @@ from streams.raw import RawRecord
 from streams.settings import Settings
 from streams.status import status
 from tests.conftest import Broker
-from tests.harness import NOWHERE, Worker, deployed, view, wall_ms
+from tests.harness import NOWHERE, STOPPED, Worker, deployed, view, wall_ms
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -121,3 +121,21 @@ async def test_the_doctor_finds_nothing_where_all_is_well_and_says_what_is_not(
     away = Settings(kafka_url="127.0.0.1:9", redis_url="", topic_prefix=f"{prefix}.")
     found = [one for one in await examine(away, wall_ms()) if one.level == "fault"]
     assert [one.what.startswith("the broker: no Kafka broker answers at 127.0.0.1:9") for one in found] == [True]
+
+
+async def test_a_worker_that_is_stuck_ends_and_its_successor_goes_on(
+    kafka: Broker, prefix: str, tmp_path: Path
+) -> None:
+    async with deployed(kafka.url, prefix, tmp_path, STUCK_AFTER="4") as deployment:
+        hanging = ("--append", "2", "--topic", "customers-changelog", "--signal", "HANG")
+        worker = deployment.worker("one").start(*hanging)
+        for number in range(20):
+            await deployment.publish([view(f"m-{number}", f"user-{number}", wall_ms())])
+        assert await worker.ended(within_seconds=60) == STOPPED
+        assert worker.said("StuckError: engine has done nothing for ")
+        assert worker.said("records wait")
+        assert worker.said("customers.py:")
+        worker.planted = ()
+        worker.start()
+        finding = await deployment.examined()
+        assert finding.is_exact, finding.faults

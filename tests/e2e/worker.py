@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--append", type=int, default=0, help="the n-th batch to a topic whose name has --topic in it")
     parser.add_argument("--topic", default="")
     parser.add_argument("--when", choices=("before", "acknowledged"), default="before")
-    parser.add_argument("--signal", choices=("KILL", "STOP"), default="KILL")
+    parser.add_argument("--signal", choices=("KILL", "STOP", "HANG"), default="KILL")
     parser.add_argument("--clock-ms", type=int, default=0, help="how far this worker's clock is ahead")
     parser.add_argument("--unaligned", action="store_true", help="take the raw topics as they come")
     parser.add_argument("--slow-load", type=float, default=0, help="s that reading the changelog back takes longer")
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> None:
     if told.unaligned:
         Alignment.bound = lambda self: FOR_EVER  # type: ignore[method-assign]
     if told.append:
-        plant(told.append, told.topic, told.when, signal.Signals[f"SIG{told.signal}"])
+        fault = None if told.signal == "HANG" else signal.Signals[f"SIG{told.signal}"]
+        plant(told.append, told.topic, told.when, fault)
     if told.clock_ms:
         wall = app.CLOCK.wall
         app.CLOCK = app.CLOCK._replace(wall=lambda: wall() + told.clock_ms)  # type: ignore[misc]  # Final elsewhere
@@ -70,8 +71,11 @@ def main(arguments: Sequence[str]) -> None:
     app.run_worker(load(), app.parse_roles(told.roles))
 
 
-def plant(number: int, topic_part: str, when: str, fault: signal.Signals) -> None:
-    """Send this process a signal at the n-th sealed batch: before it is sent, or once it is acknowledged."""
+def plant(number: int, topic_part: str, when: str, fault: signal.Signals | None) -> None:
+    """Send this process a signal at the n-th sealed batch: before it is sent, or once it is acknowledged.
+
+    Without a signal, wait there for ever.
+    """
     original = AIOKafkaProducer.send_batch
     count = 0
 
@@ -80,10 +84,12 @@ def plant(number: int, topic_part: str, when: str, fault: signal.Signals) -> Non
         is_ours = topic_part in topic
         count += is_ours
         is_it = is_ours and count == number
-        if is_it and when == "before":
+        if is_it and fault is None:
+            await asyncio.Event().wait()
+        if is_it and fault is not None and when == "before":
             os.kill(os.getpid(), fault)
         acknowledged = await original(self, batch, topic, partition=partition)
-        if is_it and when == "acknowledged":
+        if is_it and fault is not None and when == "acknowledged":
             await acknowledged
             os.kill(os.getpid(), fault)
         return acknowledged
