@@ -41,7 +41,8 @@ class PoisonError(Exception):
 
     def __init__(self, offset: int, index: int, error: Exception) -> None:
         self.offset, self.index, self.error = offset, index, error
-        super().__init__(f"entry {index} of page {offset}: {type(error).__name__}: {error}")
+        # its words may hold what the entry holds; the dead letter has them
+        super().__init__(f"entry {index} of page {offset}: {type(error).__name__}")
 
 
 class Shard:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from journey.ticks import tick_at, wants_tick
-from streams import epochs, faust_fixes, topics, web
+from streams import epochs, faust_fixes, speech, topics, web
 from streams.agents.engine import Engine, Now
 from streams.agents.ingest import Ingest
 from streams.appends import Log
@@ -34,15 +33,13 @@ from streams.stores import MemoryStore, Store
 from streams.tables import CustomerTable
 from streams.topics import Admin
 from streams.unread import Unread
-from streams.vitals import LastError, Role, Vitals
+from streams.vitals import Role, Vitals
 from streams.watchdog import LoopWatch
 
 log = logging.getLogger("journey.app")
 
 ROLES: Final = ("ingest", "engine")
 PAGES_IN_CHUNK: Final = 4
-LIBRARIES: Final = ("aiokafka", "faust", "mode")  # whose words are rationed
-SELDOM: Final = 10.0  # s between two messages of a library that begin alike
 TICK_LOOK: Final = 0.25  # s between two looks at the timers
 TICK_RETRY: Final = 2.0  # s after a look that failed
 EPOCH_RETRY: Final = 5.0  # s
@@ -144,6 +141,7 @@ def build_engine(settings: Settings, address: str | None = None) -> Role:
     if settings.redis_url:
         read_model = RedisReadModel(settings.redis_url, table.read, table.stored, settings.topic_prefix)
     agent = Engine(app, settings, journal, table, read_model, CLOCK)
+    recovery.step = agent.step
     started = asyncio.Event()
 
     @app.agent(app.topic(name, schema=ChunkSchema(), maxsize=16), name=settings.app_id("engine"))
@@ -231,34 +229,6 @@ def parse_roles(text: str) -> list[str]:
     return names
 
 
-class Seldom(logging.Filter):
-    """Lets libraries say the same thing once in a while: without a broker aiokafka says it a hundred times a second.
-
-    Messages are the same when they begin alike; how many were left out is said with the next one.
-    """
-
-    def __init__(self, names: Sequence[str], every: float, steady: Callable[[], float]) -> None:
-        super().__init__()
-        self._names, self._every, self._steady = tuple(names), every, steady
-        self._last: dict[str, tuple[float, int]] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is to be written."""
-        if not record.name.startswith(self._names):
-            return True
-        text = record.getMessage()
-        alike = f"{record.name} {text[:24]}"
-        now = self._steady()
-        last, left_out = self._last.get(alike, (-self._every, 0))
-        if now - last < self._every:
-            self._last[alike] = (last, left_out + 1)
-            return False
-        self._last[alike] = (now, 0)
-        if left_out:
-            record.msg, record.args = f"{text} (and {left_out} more like it)", ()
-        return True
-
-
 async def _prepare(settings: Settings) -> Plan:
     """Create and check the topics; return the plan that says which epoch is live."""
     plan = await epochs.read_plan(settings)
@@ -300,20 +270,13 @@ async def _sample(vitals: Vitals, watch: LoopWatch) -> None:
 
 def run_worker(settings: Settings, roles: Sequence[str]) -> None:
     """Create and check the topics, then run the roles until SIGTERM or SIGINT. Does not return."""
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(Seldom(LIBRARIES, SELDOM, time.monotonic))
-    errors = LastError(wall_ms)
-    logging.getLogger().addHandler(errors)
-    for noisy in LIBRARIES:
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    errors = speech.begin(settings, roles, CLOCK)
     plan = asyncio.run(_prepare(settings))
     settings, roles = settings.at(plan.live), epochs.working(plan, roles)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_exception_handler(speech.unhandled)
     listening = web.listen(settings.http)
     address = None if listening is None else web.told_address(listening)
     parts = [BUILDERS[role](settings, address) for role in roles]

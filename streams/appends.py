@@ -66,8 +66,7 @@ class Log:
                     break
                 at += 1
             if at == start:
-                key, value = records[at]
-                text = f"a record of {len(value)} bytes (key {key!r:.60}) is larger than a batch"
+                text = f"a record of {len(records[at][1])} bytes for {topic}/{partition} is larger than a batch"
                 raise TooLargeError(text)
             batch.close()
             done = await (await self._producer.send_batch(batch, topic, partition=partition))

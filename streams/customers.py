@@ -156,7 +156,7 @@ class Customers:
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
             pass
         where = f"{self.changelog}/{partition} at {record.offset}"
-        text = f"{where}: the record of {record.key!r:.60} cannot be read: {record.value!r:.60}"
+        text = f"{where}: a record that cannot be read"
         raise TableRecordError(text)
 
     def _put(

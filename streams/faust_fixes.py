@@ -44,6 +44,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from streams.errors import FaustVersionError
+from streams.speech import words_of
 
 VERIFIED: Final = "0.15.3"
 STOPPED: Final = 70  # exit status of a fail-stop (EX_SOFTWARE)
@@ -157,8 +158,8 @@ def leave(error: BaseException) -> NoReturn:
     """Say why, and end the process at once: nothing may be acknowledged any more."""
     operator = " ".join((type(error).__doc__ or "").partition("Operator:")[2].split())
     log.critical(
-        "stopped before anything was acknowledged: %s: %s%s",
-        type(error).__name__, error, f" What to do: {operator}" if operator else " Start the worker again.",
+        "stopped before anything was acknowledged: %s%s",
+        words_of(error), f" What to do: {operator}" if operator else " Start the worker again.",
         exc_info=None if operator else error,
     )  # fmt: skip
     logging.shutdown()

@@ -32,6 +32,9 @@ class Recovery:
 
     def __init__(self, settings: Settings, customers: Customers) -> None:
         self._settings, self.customers = settings, customers
+        # held while a group is folded and written. What was begun before a rebalance may land after it, and be
+        # committed: read back without it, the state would lie behind the commit
+        self.step: asyncio.Lock | None = None
         self.records = 0  # read by the last load
         self.seconds = 0.0  # that the last load took
 
@@ -70,6 +73,9 @@ class Recovery:
         self.customers.keep_only(wanted)
         begin, self.records = time.monotonic(), 0
         try:
+            if self.step is not None:
+                async with self.step:
+                    pass
             await self._load(wanted)
         except RevokedError:
             await asyncio.Event().wait()

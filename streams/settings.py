@@ -56,13 +56,16 @@ class Settings(BaseModel):
     fetch_min_bytes: Annotated[int, Field(ge=1, le=1 << 20, description="bytes the broker waits for")] = 1
     fetch_pace_ms: Annotated[int, Field(ge=0, le=1000, description="least ms between two fetches")] = 15
     catch_up_minutes: Annotated[int, Field(ge=0, le=1440, description="ticks wait for unread records so long")] = 15
-    stuck_after: Annotated[float, Field(ge=0, le=86_400, description="s without progress until a worker ends; 0: never")] = 300.0
+    stuck_after: Annotated[
+        float, Field(ge=0, le=86_400, description="s without progress until a worker ends; 0: never")
+    ] = 300.0
     store: Annotated[str, Field(pattern="^(memory|rocksdb)$", description="of customers: memory or rocksdb")] = "memory"
     datadir: Annotated[str, Field(min_length=1, description="folder of JOURNEY_STORE=rocksdb")] = "journey-data"
     http: Annotated[
         str,
         Field(pattern=r"^(.*:[0-9]{1,5})?$", description="where a worker tells how it is, host:port; empty: nowhere"),
     ] = "127.0.0.1:9646"
+    log_format: Annotated[str, Field(pattern="^(text|json)$", description="of a worker's log: text or json")] = "text"
     log_level: Annotated[
         str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 from collections import deque
 from collections.abc import Callable
@@ -18,23 +17,11 @@ from streams.errors import StuckError
 from streams.read_model import RedisReadModel
 from streams.recovery import Recovery
 from streams.settings import Settings
+from streams.speech import LastError
 from streams.watchdog import Progress, waits_in
 
 RATE_SPAN: Final = 10  # samples, one a second, over which a rate is taken
 PAGE_BYTES: Final = resource.getpagesize()
-
-
-class LastError(logging.Handler):
-    """Remembers the last error that was logged. Log lines hold no data of customers, so this does not either."""
-
-    def __init__(self, wall: Callable[[], int]) -> None:
-        super().__init__(logging.ERROR)
-        self._wall = wall
-        self.last: dict[str, Any] | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take one."""
-        self.last = {"at": self._wall(), "logger": record.name, "text": record.getMessage()}
 
 
 @dataclass

@@ -7,6 +7,7 @@ the local store; the pages acknowledged. The read model follows.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -60,6 +61,8 @@ class Engine:
     last_tick: dict[int, int] = field(default_factory=dict)
     unchecked: dict[str, int] = field(default_factory=dict)  # applied positions, as of an assignment
     broker_time: tuple[int, float] | None = None  # the broker's clock, and the steady clock when it was told
+    # held from the first fold of a group to its acknowledgement: who reads the changelog back waits for it
+    step: asyncio.Lock = field(default_factory=asyncio.Lock)
     _triggers: int = 0
     _letters: int = 0
 
@@ -84,10 +87,11 @@ class Engine:
             self._letters = await self.journal.partitions(self.settings.topic(topics.DEAD_LETTERS))
         async with Inbox(self.app, stream, self.settings.group_chunks) as inbox:
             while (group := await inbox.take()) is not None:
-                with faust_fixes.fail_stop():
-                    await self._step(group)
-                for event in group:
-                    event.ack()
+                async with self.step:
+                    with faust_fixes.fail_stop():
+                        await self._step(group)
+                    for event in group:
+                        event.ack()
 
     async def _step(self, group: list[Any]) -> None:
         begin = self.clock.steady()

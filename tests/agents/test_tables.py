@@ -118,6 +118,21 @@ async def test_a_load_whose_partition_is_taken_away_does_not_return_before_it_is
         await load
 
 
+async def test_a_load_waits_for_what_was_begun_before_the_rebalance() -> None:
+    # what it writes lands later than the end of the changelog that the load would have read to
+    customers = FakeCustomers()
+    bulk = FakeRecovery(customers)
+    bulk.step = asyncio.Lock()
+    await bulk.step.acquire()
+    load = asyncio.ensure_future(bulk.load([0]))
+    for _ in range(5):
+        await asyncio.wait({load}, timeout=0)
+    assert bulk.reads == []
+    bulk.step.release()
+    await load
+    assert bulk.reads == [{0}]
+
+
 async def test_a_load_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "RETRY", 0.0)
     customers = FakeCustomers()

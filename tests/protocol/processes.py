@@ -191,6 +191,8 @@ class Processes:
                 return False
             self._revoked(worker)
             return True
+        if state == RECOVERING and not group.is_rebalancing and worker.is_at_work():
+            return False
         if state == RECOVERING and not group.is_rebalancing:
             self.note(f"{worker.name} reads back")
             worker.recover(1 + self.draws.below(6))

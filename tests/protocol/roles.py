@@ -162,6 +162,7 @@ class EngineWorker(Worker):
         )
         self._unread: Any = Unread(broker, ingest)
         self._looking: Any = None
+        self._has_begun = False
         self.begin()
 
     def forget(self) -> None:
@@ -169,10 +170,16 @@ class EngineWorker(Worker):
 
     def assign(self, numbers: list[int]) -> None:
         super().assign(numbers)
-        logs = self.broker.logs
-        self.table.assigned({number: len(logs[CHANGELOG, number]) for number in numbers})
+        self._has_begun = False
+
+    def is_at_work(self) -> bool:
+        return self.agent.step.locked()
 
     def recover(self, most: int) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            logs = self.broker.logs
+            self.table.assigned({number: len(logs[CHANGELOG, number]) for number in self.numbers})
         behind = self.table.behind()
         if behind:
             number = behind[0]

@@ -215,6 +215,10 @@ class Worker:
         self.generation = self.group.generation
         self.state = RECOVERING
 
+    def is_at_work(self) -> bool:
+        """Whether something that was begun before a rebalance is not done yet, for which recovery waits."""
+        return False
+
     def recover(self, most: int) -> None:
         """Read on in the changelog, if there is one; at its end, go on to work."""
         self.resume()

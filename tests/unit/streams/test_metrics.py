@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams import web
 from streams.errors import SettingsError
 from streams.metrics import exposition
-from streams.vitals import LastError
+from streams.speech import LastError
 
 HOME = "127.0.0.1"
 

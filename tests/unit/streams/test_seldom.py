@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from streams.app import Seldom
+from streams.speech import Seldom
 
 
 def a_record(name: str, text: str) -> logging.LogRecord:
