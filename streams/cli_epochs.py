@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import orjson
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from streams import epochs, holes, switch
 from streams.errors import SettingsError
@@ -60,28 +60,32 @@ def rebuild(
 
 
 class _Shown:
-    """Progress on standard error, and how many were done in which time."""
+    """Progress on standard error, and how many were done of each step in which time. Steps may overlap."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress, self._what = progress, ""
-        self._task = progress.add_task("", total=None, visible=False)
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._begins: dict[str, float] = {}
+        self.begin = time.monotonic()
         self.done: dict[str, tuple[int, float]] = {}
-        self._begin = time.monotonic()
 
     def __call__(self, what: str, count: int) -> None:
         """Show how far a step is."""
-        if what != self._what:
-            self._what, self._begin = what, time.monotonic()
-            self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(what, total=None)
-        self._progress.update(self._task, completed=count)
-        self.done[what] = (count, time.monotonic() - self._begin)
+        begin = self._begins.setdefault(what, time.monotonic())
+        self.done[what] = (count, time.monotonic() - begin)
+        counted = (f"{step} {number:,}" for step, (number, _) in self.done.items() if number)
+        self._progress.update(self._task, description=", ".join(counted) if count else what)
+
+    @property
+    def seconds(self) -> float:
+        """How long all of it took so far."""
+        return time.monotonic() - self.begin
 
 
 @contextmanager
 def _progress(*, show: bool) -> Iterator[_Shown]:
     console = Console(stderr=True, highlight=False)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
         yield _Shown(progress)
 
@@ -102,10 +106,14 @@ def _epoch(kind: switch.Kind, *, switch_to: bool, discard: bool, partial: bool, 
         what: {"count": count, "seconds": round(seconds, 2), "per_second": round(count / seconds) if seconds else 0}
         for what, (count, seconds) in shown.done.items() if count
     }  # fmt: skip
+    seconds = round(shown.seconds, 2)
     cache = _refilled(plan) if switch_to else None
     console = Console(highlight=False)
     if as_json:
-        told = {"live": plan.live.model_dump(), "built": plan.built and plan.built.model_dump(), "steps": steps}
+        told = {
+            "live": plan.live.model_dump(), "built": plan.built and plan.built.model_dump(), "steps": steps,
+            "seconds": seconds,
+        }  # fmt: skip
         console.file.write(orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS).decode() + "\n")
         return
     for what, step in steps.items():
@@ -117,7 +125,9 @@ def _epoch(kind: switch.Kind, *, switch_to: bool, discard: bool, partial: bool, 
         if cache is not None:
             console.print(cache)
     else:
-        console.print(f"built beside the live epoch. Next: journey {kind} --switch, or journey {kind} --discard")
+        console.print(
+            f"built beside the live epoch in {seconds} s. Next: journey {kind} --switch, or journey {kind} --discard"
+        )
 
 
 def _refilled(plan: epochs.Plan) -> str | None:

@@ -1,135 +1,33 @@
-"""A new epoch beside the live one: the journal folded anew, or a journal made anew from the raw topics.
+"""The journal of a new epoch, made anew from the raw topics: the same bytes each time.
 
-Nothing is sent: whatever the entries cause was told by the live epoch, and
-ids are made of causes, so that what comes after the switch is told once.
-Nothing of the live epoch is touched. A new epoch counts once it is in the
-plan, and is live once a switch is through; before that, any step may be
-interrupted and made again.
+A new epoch counts once it is in the plan, and is live once a switch is
+through; before that, any step may be interrupted and made again.
 """
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from aiokafka import TopicPartition
 
-from journey.engine import PoisonError, Shard, fold
-from journey.entries import PAGE_VERSION, pages, read_page
+from journey.entries import PAGE_VERSION, pages
 from journey.events import MINUTE
 from streams import topics
 from streams.appends import Log
 from streams.arrivals import Parsed
-from streams.collector import calm
 from streams.errors import RawCutError
-from streams.logs import consumer, partitions_of, read_all, read_partitions, spans_of
+from streams.logs import consumer, partitions_of, read_all, spans_of
 from streams.merge import FOR_EVER, Merge
 from streams.records import parse_control, parse_events
-from streams.replay import live_cuts
 from streams.settings import Settings
 
-Told = Callable[[int], None]  # events, or entries, so far
-MOST_HELD: Final = 200_000  # raw records, of all partitions together
-MANY_PAGES: Final = 100  # above it, several processes are worth their start
-LOOK: Final = 0.2  # s between two looks at what other processes do
+Told = Callable[[int], None]  # events so far
+AT_ONCE: Final = 1_000  # raw records that are read at once: few enough for the processor's cache
 MOST_WAITING: Final = 20_000  # entries that are written at once
 PAGE_HEADERS: Final = (("v", PAGE_VERSION), ("content-type", b"application/json"))
-
-
-# ---- the state -------------------------------------------------------------------------------------------------------
-
-
-async def fold_on(target: Settings, ends: Mapping[int, int], told: Told) -> dict[int, dict[str, Any]]:
-    """Fold a journal from where its state stands up to, and without, ``ends``; write the state; nothing is sent.
-
-    Returns the partition record of each journal partition. Much of it is
-    folded by several processes, each with partitions of its own.
-    """
-    stands = {number: cut.at for number, cut in (await live_cuts(target)).items()}
-    pages_left = sum(max(0, ends.get(number, 0) - at - 1) for number, at in stands.items())
-    processes = min(os.cpu_count() or 1, len(stands)) if pages_left > MANY_PAGES else 1
-    if processes == 1:
-        return await _fold_some(target, sorted(stands), ends, told)
-    context = multiprocessing.get_context("spawn")
-    counts = context.Array("q", processes)
-    shares = [sorted(stands)[slot::processes] for slot in range(processes)]
-    loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(processes, context, _begin_process, (counts,)) as pool:
-        folding = [
-            loop.run_in_executor(pool, _in_process, slot, target, share, dict(ends))
-            for slot, share in enumerate(shares)
-        ]
-        working = set(folding)
-        while working:
-            _, working = await asyncio.wait(working, timeout=LOOK)
-            told(sum(counts[:]))
-    records: dict[int, dict[str, Any]] = {}
-    for done in folding:
-        records |= done.result()
-    return records
-
-
-_counts: Any = None  # of a process of its own: how many entries each one has folded
-
-
-def _begin_process(counts: Any) -> None:
-    global _counts  # how an executor hands what is shared to its processes
-    _counts = counts
-    calm()
-
-
-def _in_process(slot: int, target: Settings, numbers: list[int], ends: dict[int, int]) -> dict[int, dict[str, Any]]:
-    def told(count: int) -> None:
-        _counts[slot] = count
-
-    return asyncio.run(_fold_some(target, numbers, ends, told))
-
-
-async def _fold_some(
-    target: Settings, numbers: Sequence[int], ends: Mapping[int, int], told: Told
-) -> dict[int, dict[str, Any]]:
-    cuts = await live_cuts(target, only=numbers)
-    shards = {number: Shard(number, cut.records.get, cut.records.items()) for number, cut in sorted(cuts.items())}
-    entries = 0
-    async with consumer(target) as client:
-        tps = [tp for tp in await partitions_of(client, target.topic(topics.JOURNAL)) if tp.partition in cuts]
-        spans = {tp: (cuts[tp.partition].at + 1, ends.get(tp.partition, 0)) for tp in tps}
-        while spans:
-            again: dict[TopicPartition, tuple[int, int]] = {}
-            async for tp, records in read_partitions(client, spans):
-                if tp in again:
-                    continue
-                shard = shards[tp.partition]
-                try:
-                    for record in records:
-                        page = read_page(record.value)
-                        fold(shard, record.offset, page)
-                        entries += len(page)
-                except PoisonError as poison:  # the live epoch has written its dead letter
-                    cut = cuts[tp.partition]
-                    fresh = Shard(tp.partition, cut.records.get, cut.records.items())
-                    fresh.poisoned = shard.poisoned | {(poison.offset, poison.index)}
-                    shards[tp.partition], again[tp] = fresh, spans[tp]
-                shard.triggers.clear()
-                told(entries)
-            spans = again
-    writer = await Log(target.kafka_url, target.batch_bytes).start()
-    try:
-        for number, shard in shards.items():
-            if shard.partition["at"] > cuts[number].at:
-                await writer.append(topics.changelog(target), number, shard.changes())
-    finally:
-        await writer.stop()
-    return {number: dict(shard.partition) for number, shard in shards.items()}
-
-
-# ---- the journal -----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -224,17 +122,20 @@ class _Sources:
     def add(self, tp: TopicPartition, records: list[Any]) -> None:
         """Take what one fetch brought of a partition."""
         self._next[tp] = records[-1].offset + 1
-        records = [record for record in records if record.offset < self._ends[tp]]
+        if self._next[tp] > self._ends[tp]:
+            records = [record for record in records if record.offset < self._ends[tp]]
         name = tp.topic[len(self._target.topic_prefix) :]
         if name == topics.CONTROL:
             parsed = parse_control(records, self._target.partitions)
         else:
             parsed = parse_events(name.removeprefix("events."), records, self._target.partitions)
-        # up to the moment it went live, a journal on the events' clock has its order from the events
-        times = [
-            record.timestamp if record.timestamp >= self._live_since else (one.at if one.entries else 0)
-            for record, one in zip(records, parsed, strict=True)
-        ]
+        times = [record.timestamp for record in records]
+        if times and min(times) < self._live_since:
+            # up to the moment it went live, a journal on the events' clock has its order from the events
+            times = [
+                time if time >= self._live_since else (one.at if one.entries else 0)
+                for time, one in zip(times, parsed, strict=True)
+            ]
         self._merge.add(tp, None, parsed, times)
 
     def take(self) -> list[Parsed]:
@@ -246,12 +147,9 @@ class _Sources:
         bound = min((one - 1 for one in last if one is not None), default=FOR_EVER)
         return self._merge.take(bound)[0]
 
-    def full(self) -> list[TopicPartition]:
-        """Return the partitions that have more than their share here, but for those that hold the others back."""
-        still_open = self.open()
-        here = [last for tp in still_open if (last := self._merge.last(tp)) is not None]
-        share = MOST_HELD // max(1, len(self._ends))
-        return [tp for tp in still_open if self._merge.size(tp) > share and self._merge.last(tp) != min(here)]
+    def behind(self) -> TopicPartition | None:
+        """Return the partition that holds the others back, the one to read on; None when all are read."""
+        return min(self.open(), key=lambda tp: (self._merge.last(tp) or -1, tp), default=None)
 
 
 async def write_journal(
@@ -294,19 +192,18 @@ async def write_journal(
         writer = await Log(target.kafka_url, target.batch_bytes).start()
         journal = Journal(target, writer, now, live_since)
         try:
-            waiting = sources.open()
-            client.assign(waiting or list(spans))
-            for tp in waiting:
+            client.assign(sources.open() or list(spans))
+            for tp in sources.open():
                 client.seek(tp, spans[tp][0])
-            while waiting:
-                for tp, records in (await client.getmany(*waiting, timeout_ms=500)).items():
+            while (behind := sources.behind()) is not None:
+                for tp, records in (await client.getmany(behind, timeout_ms=500, max_records=AT_ONCE)).items():
                     sources.add(tp, records)
+                    if tp not in sources.open():
+                        client.pause(tp)  # a fetch of nothing but what has nothing more would be waited for
                 journal.add(sources.take())
                 if sum(map(len, journal.waiting.values())) >= MOST_WAITING:
                     await journal.write(whole=False)
                 told(journal.events)
-                full = sources.full()
-                waiting = [tp for tp in sources.open() if tp not in full]
             for number, moment in until.items():
                 journal.pass_time(number, moment)
             await journal.write(whole=True)

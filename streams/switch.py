@@ -14,7 +14,8 @@ from streams import epochs, topics
 from streams.epochs import Plan
 from streams.errors import EpochError
 from streams.logs import end_offsets, read_all
-from streams.rebuild import fold_on, write_journal
+from streams.rebuild import write_journal
+from streams.refold import Folding, fold_on, processes_for
 from streams.settings import Epoch, Settings
 from streams.topics import Admin
 
@@ -23,8 +24,17 @@ Told = Callable[[str, int], None]  # what is being done, and how many of it are 
 LOOK: Final = 0.2  # s between two looks at what is waited for
 
 
-async def build(settings: Settings, kind: Kind, told: Told, *, partial: bool = False) -> Plan:
+async def build(
+    settings: Settings, kind: Kind, told: Told, *, partial: bool = False, processes: int | None = None
+) -> Plan:
     """Make a new epoch beside the live one, up to where the live one stands now. Workers may run.
+
+    Parameters
+    ----------
+    partial
+        Rebuild from where the raw topics begin, even if that is not their beginning.
+    processes
+        That fold a rebuilt journal while it is written; by default as many as it is worth, 0 is none but this one.
 
     Raises
     ------
@@ -47,16 +57,30 @@ async def build(settings: Settings, kind: Kind, told: Told, *, partial: bool = F
     async with Admin(target) as admin:
         await admin.create()
         if kind == "rebuild":
-            raw = await write_journal(
-                old, target, {}, await admin.committed(old.app_id("ingest")), {}, {},
-                lambda count: told("journalling", count), partial=partial,
-            )  # fmt: skip
-            epoch = epoch.model_copy(update={"raw": raw})
-            ends = await end_offsets(target, target.topic(topics.JOURNAL))
+            taken = await admin.committed(old.app_id("ingest"))
+            if processes is None:
+                processes = processes_for(sum(taken.values()))
+            async with Folding(target, processes) as folding:
+                epoch = await _rebuild(old, target, taken, folding, told, partial=partial)
         else:
-            ends = await _folded_ends(admin, old)
-    await fold_on(target, ends, lambda count: told("folding", count))
+            await fold_on(target, await _folded_ends(admin, old), lambda count: told("folding", count))
     return await epochs.write_plan(settings, plan.model_copy(update={"built": epoch, "kind": kind}))
+
+
+async def _rebuild(
+    old: Settings, target: Settings, ends: Mapping[tuple[str, int], int], folding: Folding, told: Told, *, partial: bool
+) -> Epoch:
+    """Make a journal up to where the live one stands, and fold it while it is written."""
+
+    def journalled(count: int) -> None:
+        told("journalling", count)
+        if folding.count:
+            told("folding", folding.count)
+
+    raw = await write_journal(old, target, {}, ends, {}, {}, journalled, partial=partial)
+    last = await end_offsets(target, target.topic(topics.JOURNAL))
+    await folding.finish(last, lambda count: told("folding", count))
+    return target.epoch.model_copy(update={"raw": raw})
 
 
 async def switch(settings: Settings, kind: Kind, told: Told, *, within: float) -> Plan:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -140,12 +143,78 @@ async def test_a_rebuilt_journal_takes_over(kafka: Broker, prefix: str, tmp_path
         await goes_on_without_a_gap(deployment, before)
 
 
+async def test_processes_of_its_own_fold_the_journal_while_it_is_written(
+    kafka: Broker, prefix: str, tmp_path: Path
+) -> None:
+    async with a_shop(kafka, prefix, tmp_path) as deployment:
+        states = []
+        for processes in (0, 2, 3):  # the third has no partition
+            plan = await switch.build(deployment.settings, "rebuild", nothing, processes=processes)
+            assert plan.built is not None
+            states.append({n: cut.records for n, cut in (await live_cuts(deployment.settings.at(plan.built))).items()})
+            await switch.discard(deployment.settings)
+        assert states[0] == states[1] == states[2]
+
+        def crash(what: str, count: int) -> None:
+            raise Crash
+
+        with pytest.raises(Crash):
+            await switch.build(deployment.settings, "rebuild", crash, processes=2)
+        assert multiprocessing.active_children() == []
+
+
+FOLD = """
+import asyncio, multiprocessing, sys
+from streams.refold import Folding
+from streams.settings import load
+
+async def fold():
+    async with Folding(load(), 2):
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        await asyncio.Event().wait()
+
+if __name__ == "__main__":
+    asyncio.run(fold())
+"""
+
+
+async def test_processes_that_fold_end_when_the_one_that_wants_it_is_killed(
+    kafka: Broker, prefix: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "fold.py"
+    program.write_text(FOLD)
+    async with deployed(kafka.url, prefix, tmp_path, PARTITIONS="2"):
+        environment = {**os.environ, "JOURNEY_KAFKA_URL": kafka.url, "JOURNEY_TOPIC_PREFIX": prefix}
+        parent = await asyncio.create_subprocess_exec(
+            sys.executable, program, stdout=asyncio.subprocess.PIPE, env=environment | {"JOURNEY_PARTITIONS": "2"}
+        )
+        assert parent.stdout is not None
+        children = [int(pid) for pid in (await parent.stdout.readline()).split()]
+        assert len(children) == 2
+        assert all(Path(f"/proc/{pid}").exists() for pid in children)
+        parent.kill()
+        await parent.wait()
+
+        def are_gone() -> bool:
+            return not any(is_running(pid) for pid in children)
+
+        await eventually(are_gone)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs: not one that has ended and that nobody has asked about."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 async def test_an_interrupted_build_or_switch_leaves_the_live_epoch(kafka: Broker, prefix: str, tmp_path: Path) -> None:
     async with a_shop(kafka, prefix, tmp_path) as deployment:
         before = await trigger_ids(deployment)
 
         def crash(what: str, count: int) -> None:
-            if what in {"folding", "waiting for the engine to rest"}:
+            if what in ("folding", "waiting for the engine to fold its journal"):
                 raise Crash
 
         kinds: tuple[switch.Kind, ...] = ("upgrade", "rebuild")
@@ -158,7 +227,7 @@ async def test_an_interrupted_build_or_switch_leaves_the_live_epoch(kafka: Broke
         with pytest.raises(Crash):
             await switch.switch(deployment.settings, "rebuild", crash, within=60)
         assert await worker.ended() == REST
-        assert (await epochs.read_plan(deployment.settings)).phase == "switching"
+        assert (await epochs.read_plan(deployment.settings)).phase == "draining"
         worker.roles = "ingest"
         worker.start()
         assert await worker.ended() == 2

@@ -1,0 +1,180 @@
+"""The state of a new epoch: its journal folded with nothing sent, also while it is still being written.
+
+Whatever the entries cause was told by the live epoch, and ids are made of
+causes, so that what comes after the switch is told once. Nothing of the live
+epoch is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+
+from journey.engine import PoisonError, Shard, fold
+from journey.entries import read_page
+from streams import topics
+from streams.appends import Log
+from streams.collector import calm
+from streams.logs import consumer, partitions_of
+from streams.replay import live_cuts
+from streams.settings import Settings
+
+Told = Callable[[int], None]  # entries so far
+MANY: Final = 100_000  # entries; for more of them, several processes are worth their start
+LOOK: Final = 0.2  # s between two looks at what other processes do
+UNKNOWN: Final = -1  # where a partition will end
+GIVEN_UP: Final = -2  # instead of an end: nobody wants it any more
+
+
+class Folding:
+    """Folds a journal from where its state stands; use as an async context manager.
+
+    Parameters
+    ----------
+    processes
+        Begin at once, in so many processes, each with partitions of its own;
+        0 to fold in this one when the ends are known.
+    """
+
+    def __init__(self, target: Settings, processes: int) -> None:
+        self._target, self._processes = target, min(processes, target.partitions)
+        self._pool: ProcessPoolExecutor | None = None
+        self._shares: list[asyncio.Future[dict[int, dict[str, Any]]]] = []
+
+    async def __aenter__(self) -> Folding:
+        if self._processes:
+            context = multiprocessing.get_context("spawn")
+            self._counts = context.Array("q", self._processes)
+            self._ends = context.Array("q", [UNKNOWN] * self._target.partitions)
+            shared = (self._counts, self._ends)
+            self._pool = ProcessPoolExecutor(self._processes, context, _begin_process, shared)
+            loop = asyncio.get_running_loop()
+            for slot in range(self._processes):
+                numbers = list(range(self._target.partitions))[slot :: self._processes]
+                self._shares.append(loop.run_in_executor(self._pool, _in_process, slot, self._target, numbers))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._ends[:] = [GIVEN_UP] * self._target.partitions
+            await asyncio.gather(*self._shares, return_exceptions=True)
+            self._pool.shutdown()
+
+    @property
+    def count(self) -> int:
+        """How many entries are folded."""
+        return sum(self._counts[:]) if self._pool is not None else 0
+
+    async def finish(self, ends: Mapping[int, int], told: Told) -> dict[int, dict[str, Any]]:
+        """Fold up to, and without, these offsets, and write the state; return the partition records."""
+        wanted = [ends.get(number, 0) for number in range(self._target.partitions)]
+        if self._pool is None:
+            return await _fold(self._target, range(self._target.partitions), wanted, told)
+        self._ends[:] = wanted
+        working: set[Any] = set(self._shares)
+        while working:
+            _, working = await asyncio.wait(working, timeout=LOOK)
+            told(self.count)
+        return {number: record for share in self._shares for number, record in share.result().items()}
+
+
+async def fold_on(target: Settings, ends: Mapping[int, int], told: Told) -> dict[int, dict[str, Any]]:
+    """Fold a journal from where its state stands up to, and without, ``ends``; return the partition records."""
+    stands = await live_cuts(target)
+    pages = sum(max(0, ends.get(number, 0) - cut.at - 1) for number, cut in stands.items())
+    async with Folding(target, processes_for(pages * target.page_entries)) as folding:
+        return await folding.finish(ends, told)
+
+
+def processes_for(entries: int) -> int:
+    """Return in how many processes so many entries are folded; 0 is in this one."""
+    return (os.cpu_count() or 1) if entries > MANY else 0
+
+
+_counts: Any = None  # of a process of its own: how many entries each one has folded,
+_ends: Any = None  # and where each partition ends
+
+
+def _begin_process(counts: Any, ends: Any) -> None:
+    global _counts, _ends  # how an executor hands what is shared to its processes
+    _counts, _ends = counts, ends
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    calm()
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that wants its work: an executor's would wait for more of it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _in_process(slot: int, target: Settings, numbers: list[int]) -> dict[int, dict[str, Any]]:
+    def told(count: int) -> None:
+        _counts[slot] = count
+
+    return asyncio.run(_fold(target, numbers, _ends, told))
+
+
+async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], told: Told) -> dict[int, dict[str, Any]]:
+    """Fold some partitions up to ``ends``, by partition: what they say may change until they are known."""
+    cuts = await live_cuts(target, only=numbers)
+    shards = {number: Shard(number, cut.records.get, cut.records.items()) for number, cut in cuts.items()}
+    entries = 0
+    async with consumer(target) as client:
+        waiting = [tp for tp in await partitions_of(client, target.topic(topics.JOURNAL)) if tp.partition in cuts]
+        client.assign(waiting)
+        for tp in waiting:
+            client.seek(tp, cuts[tp.partition].at + 1)
+        while waiting := [tp for tp in waiting if not await _is_read(client, tp, ends[tp.partition])]:
+            if GIVEN_UP in ends[:]:
+                return {}
+            fetched = await client.getmany(*waiting, timeout_ms=int(LOOK * 1000))
+            for tp, records in fetched.items():
+                number = tp.partition
+                try:
+                    entries += _fold_records(shards[number], records, ends[number])
+                except PoisonError as poison:  # the live epoch has written its dead letter
+                    cut = cuts[number]
+                    fresh = Shard(number, cut.records.get, cut.records.items())
+                    fresh.poisoned = shards[number].poisoned | {(poison.offset, poison.index)}
+                    shards[number] = fresh
+                    client.seek(tp, cut.at + 1)
+                told(entries)
+    writer = await Log(target.kafka_url, target.batch_bytes).start()
+    try:
+        for number, shard in sorted(shards.items()):
+            if shard.partition["at"] > cuts[number].at:
+                await writer.append(topics.changelog(target), number, shard.changes())
+    finally:
+        await writer.stop()
+    return {number: dict(shard.partition) for number, shard in shards.items()}
+
+
+async def _is_read(client: Any, tp: TopicPartition, end: int) -> bool:
+    """Tell whether a partition is read to its end; one that is, is not fetched any more."""
+    is_read = end >= 0 and await client.position(tp) >= end
+    if is_read:
+        client.pause(tp)
+    return bool(is_read)
+
+
+def _fold_records(shard: Shard, records: Sequence[Any], end: int) -> int:
+    """Fold pages up to an end, if it is known; return how many entries they held."""
+    entries = 0
+    for record in records:
+        if 0 <= end <= record.offset:
+            break
+        page = read_page(record.value)
+        fold(shard, record.offset, page)
+        shard.triggers.clear()
+        entries += len(page)
+    return entries
