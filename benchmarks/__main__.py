@@ -25,6 +25,7 @@ from benchmarks.engine_run import EngineRun
 from benchmarks.processes import ROOT, Meter, Process, until
 from streams import topics
 from streams.appends import Log
+from streams.collector import calm
 from streams.errors import TopicConflictError
 from streams.logs import end_offsets, read_all
 from streams.raw import RawRecord
@@ -165,6 +166,7 @@ async def measure(bench: Bench, redis_url: str | None) -> report.Figures:
     say("raw loop")
     loops = await bench.raw_loop(settings)
     say("replay and verify")
+    calm()  # as the command does
     begin, cpu = time.perf_counter(), time.process_time()
     folded = await replay(settings)
     entries = sum(one.entries for one in folded.values())
