@@ -17,6 +17,7 @@ from streams import epochs, holes, switch
 from streams.errors import SettingsError
 from streams.inspect import ReadModelError, rebuild_cache
 from streams.publish import go_live
+from streams.rebuild import Past
 from streams.settings import load
 
 WITHIN: Final = 120.0
@@ -42,11 +43,14 @@ def upgrade(switch_to: Switch = False, discard: Discard = False, wait: Wait = WI
 
     Example: journey upgrade, then journey upgrade --switch
     """
-    _epoch("upgrade", switch_to=switch_to, discard=discard, partial=False, wait=wait, as_json=as_json)
+    _epoch("upgrade", switch_to=switch_to, discard=discard, past="raw", wait=wait, as_json=as_json)
 
 
 def rebuild(
     switch_to: Switch = False, discard: Discard = False,
+    from_cut: Annotated[
+        bool, typer.Option("--from-cut", help="Take what retention took of the raw topics from the live journal.")
+    ] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Begin where the raw topics begin, though older records are gone.")
     ] = False,
@@ -56,7 +60,11 @@ def rebuild(
 
     Example: journey rebuild, then journey rebuild --switch
     """
-    _epoch("rebuild", switch_to=switch_to, discard=discard, partial=partial, wait=wait, as_json=as_json)
+    if from_cut and partial:
+        msg = "--from-cut keeps what is gone from the raw topics, --partial forgets it: choose one"
+        raise SettingsError(msg)
+    past: Past = "journal" if from_cut else "rest" if partial else "raw"
+    _epoch("rebuild", switch_to=switch_to, discard=discard, past=past, wait=wait, as_json=as_json)
 
 
 class _Shown:
@@ -90,7 +98,7 @@ def _progress(*, show: bool) -> Iterator[_Shown]:
         yield _Shown(progress)
 
 
-def _epoch(kind: switch.Kind, *, switch_to: bool, discard: bool, partial: bool, wait: float, as_json: bool) -> None:
+def _epoch(kind: switch.Kind, *, switch_to: bool, discard: bool, past: Past, wait: float, as_json: bool) -> None:
     if switch_to and discard:
         msg = "--switch and --discard are two things: choose one"
         raise SettingsError(msg)
@@ -101,7 +109,7 @@ def _epoch(kind: switch.Kind, *, switch_to: bool, discard: bool, partial: bool, 
         elif switch_to:
             plan = asyncio.run(switch.switch(settings, kind, shown, within=wait))
         else:
-            plan = asyncio.run(switch.build(settings, kind, shown, partial=partial))
+            plan = asyncio.run(switch.build(settings, kind, shown, past=past))
     steps = {
         what: {"count": count, "seconds": round(seconds, 2), "per_second": round(count / seconds) if seconds else 0}
         for what, (count, seconds) in shown.done.items() if count

@@ -83,9 +83,10 @@ class EpochError(ShellError):
 
 
 class RawCutError(ShellError):
-    """The raw topics no longer begin at their beginning, so a journal rebuilt from them would lack its past.
+    """Retention took raw records that a rebuilt journal needs.
 
-    Operator: keep the journal you have (``journey upgrade`` folds it anew), or
+    Operator: rebuild with ``--from-cut``, which takes what is gone from the
+    live journal; or keep that journal (``journey upgrade`` folds it anew); or
     rebuild from what is left with ``--partial``.
     """
 

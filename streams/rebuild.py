@@ -1,31 +1,36 @@
 """The journal of a new epoch, made anew from the raw topics: the same bytes each time.
 
+What retention took of them may be taken from the live journal, which has it.
+
 A new epoch counts once it is in the plan, and is live once a switch is
 through; before that, any step may be interrupted and made again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from aiokafka import TopicPartition
 
-from journey.entries import PAGE_VERSION, pages
+from journey.entries import PAGE_VERSION, Entry, compact, pages, read_page
 from journey.events import MINUTE
 from streams import topics
 from streams.appends import Log
 from streams.arrivals import Parsed
-from streams.errors import RawCutError
-from streams.logs import consumer, partitions_of, read_all, spans_of
+from streams.errors import EpochError, RawCutError
+from streams.logs import consumer, partitions_of, read_all, read_partitions, spans_of
 from streams.merge import FOR_EVER, Merge
 from streams.records import parse_control, parse_events
 from streams.settings import Settings
 
 Told = Callable[[int], None]  # events so far
+Past = Literal["raw", "rest", "journal"]  # all from the raw topics; what is left there; what is gone from the journal
+Spans = dict[TopicPartition, tuple[int, int]]  # offsets to begin at, and to stop before
 AT_ONCE: Final = 1_000  # raw records that are read at once: few enough for the processor's cache
+PAGES_AT_ONCE: Final = 4  # of a journal
 MOST_WAITING: Final = 20_000  # entries that are written at once
 PAGE_HEADERS: Final = (("v", PAGE_VERSION), ("content-type", b"application/json"))
 
@@ -104,26 +109,83 @@ async def _live_since(settings: Settings) -> float:
     return since
 
 
-class _Sources:
-    """The raw partitions and the control topic, read from where a journal stands to given ends, merged by time."""
+class _Kept:
+    """What a journal holds of raw records that are gone from their topics, in its order, each once."""
 
-    def __init__(self, target: Settings, spans: dict[TopicPartition, tuple[int, int]], live_since: float) -> None:
+    def __init__(self, cuts: Mapping[tuple[str, int], int]) -> None:
+        self._cuts = cuts  # first offset that is still in the raw topic
+        self._applied: dict[tuple[int, str, int], int] = {}
+
+    def of(self, number: int, page: bytes) -> Iterator[Entry]:
+        """Yield the entries that count, of the next page of a partition. Ticks do not: they are made anew."""
+        for entry in read_page(page):
+            src = entry.get("src")
+            if src is None:
+                continue
+            topic, partition, offset = src
+            source = (number, topic, partition)
+            # as the fold passes over repeats: a record has one entry in a partition at most
+            if offset < self._cuts.get((topic, partition), 0) and offset > self._applied.get(source, -1):
+                self._applied[source] = offset
+                yield entry
+
+
+async def _kept_spans(client: Any, journal: Spans, kept: _Kept) -> tuple[Spans, dict[tuple[str, int], int]]:
+    """Return how far a journal has to be read, and for each raw partition the latest time (ms) of what it gives.
+
+    What follows in the raw topic comes after that, whatever its time: the fold would take it for a repeat otherwise.
+    """
+    spans = dict.fromkeys(journal, (0, 0))
+    latest: dict[int, int] = {}
+    floors: dict[tuple[str, int], int] = {}
+    async for tp, records in read_partitions(client, journal):
+        for record in records:
+            for entry in kept.of(tp.partition, record.value):
+                latest[tp.partition] = at = max(latest.get(tp.partition, 0), entry["at"])
+                topic, partition, _ = entry["src"]
+                floors[topic, partition] = max(floors.get((topic, partition), 0), at)
+                spans[tp] = (0, record.offset + 1)
+    return spans, floors
+
+
+class _Sources:
+    """What a journal is made of, merged by time.
+
+    The raw partitions and the control topic, from where a journal stands to
+    given ends; and, before them, what another journal holds of what is gone.
+    """
+
+    def __init__(
+        self, target: Settings, spans: Spans, live_since: float, journal: Spans, kept: _Kept,
+        floors: Mapping[tuple[str, int], int],
+    ) -> None:  # fmt: skip
         self._target, self._live_since = target, live_since
-        self._next = {tp: begin for tp, (begin, _) in spans.items()}
-        self._ends = {tp: end for tp, (_, end) in spans.items()}
+        self._journal, self._kept, self._floors = journal, kept, floors
+        both = journal | spans
+        self.next = {tp: begin for tp, (begin, _) in both.items()}
+        self._ends = {tp: end for tp, (_, end) in both.items()}
         self._merge = Merge()
-        for tp in sorted(spans):  # equal times go on in this order
+        for tp in (*sorted(journal), *sorted(spans)):  # equal times go on in this order
             self._merge.add(tp, None, [], [])
 
     def open(self) -> list[TopicPartition]:
         """Return what has more to come."""
-        return [tp for tp, at in self._next.items() if at < self._ends[tp]]
+        return [tp for tp, at in self.next.items() if at < self._ends[tp]]
+
+    def at_once(self, tp: TopicPartition) -> int:
+        """Return how many records of a partition to fetch."""
+        return PAGES_AT_ONCE if tp in self._journal else AT_ONCE
 
     def add(self, tp: TopicPartition, records: list[Any]) -> None:
         """Take what one fetch brought of a partition."""
-        self._next[tp] = records[-1].offset + 1
-        if self._next[tp] > self._ends[tp]:
+        self.next[tp] = records[-1].offset + 1
+        if self.next[tp] > self._ends[tp]:
             records = [record for record in records if record.offset < self._ends[tp]]
+        if tp in self._journal:
+            entries = [entry for record in records for entry in self._kept.of(tp.partition, record.value)]
+            parsed = [Parsed(entry["at"], ((tp.partition, compact(orjson.dumps(entry))),), None) for entry in entries]
+            self._merge.add(tp, None, parsed, [entry["at"] for entry in entries])
+            return
         name = tp.topic[len(self._target.topic_prefix) :]
         if name == topics.CONTROL:
             parsed = parse_control(records, self._target.partitions)
@@ -136,6 +198,9 @@ class _Sources:
                 time if time >= self._live_since else (one.at if one.entries else 0)
                 for time, one in zip(times, parsed, strict=True)
             ]
+        floor = self._floors.get((tp.topic, tp.partition))
+        if floor is not None:
+            times = [max(time, floor) for time in times]
         self._merge.add(tp, None, parsed, times)
 
     def take(self) -> list[Parsed]:
@@ -152,9 +217,51 @@ class _Sources:
         return min(self.open(), key=lambda tp: (self._merge.last(tp) or -1, tp), default=None)
 
 
+async def raw_spans(
+    client: Any, source: Settings, begins: Mapping[str, int], ends: Mapping[tuple[str, int], int], past: Past
+) -> Spans:
+    """Return what to read of each raw partition and of the control topic.
+
+    Raises
+    ------
+    RawCutError
+        They no longer have what lies at ``begins``, and nothing else was asked for.
+    EpochError
+        Ingest has not read what is gone, so the journal has it neither.
+    """
+    spans: Spans = {}
+    names = [source.topic(name) for name in (*topics.RAW, topics.CONTROL)]
+    tps = [tp for name in names for tp in await partitions_of(client, name)]
+    for tp, (first, _) in (await spans_of(client, tps)).items():
+        begin, end = begins.get(f"{tp.topic}/{tp.partition}", 0), ends.get((tp.topic, tp.partition), 0)
+        if first > begin and past == "raw":
+            msg = f"{tp.topic}/{tp.partition} begins at {first}, {first - begin} records before it are gone"
+            raise RawCutError(msg)
+        if first > end and past == "journal":
+            msg = (
+                f"{tp.topic}/{tp.partition} begins at {first}, and ingest has read it up to {end} only: what lies "
+                "between is lost. Accept it first: journey ingest accept-hole"
+            )
+            raise EpochError(msg)
+        begin = max(begin, first)
+        spans[tp] = (begin, max(begin, end))
+    return spans
+
+
+async def _uncut(client: Any, tp: TopicPartition, at: int) -> None:
+    """Raise if retention took what was to be read next."""
+    first = (await client.beginning_offsets([tp]))[tp]
+    if first > at:
+        msg = (
+            f"retention took {first - at} records of {tp.topic}/{tp.partition} from {at} on just before they were "
+            "read: run the same command again"
+        )
+        raise RawCutError(msg)
+
+
 async def write_journal(
     source: Settings, target: Settings, begins: Mapping[str, int], ends: Mapping[tuple[str, int], int],
-    now: dict[int, int], until: Mapping[int, int], told: Told, *, partial: bool,
+    now: dict[int, int], until: Mapping[int, int], told: Told, *, past: Past = "raw",
 ) -> dict[str, int]:  # fmt: skip
     """Append to a new journal what the raw topics hold from ``begins`` up to, and without, ``ends``.
 
@@ -164,8 +271,10 @@ async def write_journal(
         Journal time (ms) of each partition so far.
     until
         Let time pass up to there (ms) afterwards.
-    partial
-        Begin where the raw topics begin, even if that is not their beginning.
+    past
+        What to do without the beginning of the raw topics: refuse it
+        (``raw``), begin with the rest, or take what is gone from the journal
+        of ``source``, as far as it lies before what the raw topics have.
 
     Returns
     -------
@@ -174,39 +283,50 @@ async def write_journal(
     Raises
     ------
     RawCutError
-        They no longer begin at their beginning.
+        They no longer begin at their beginning; or retention took something while it was read.
+    EpochError
+        The journal lacks some of what is gone.
     """
     async with consumer(source) as client:
-        spans: dict[TopicPartition, tuple[int, int]] = {}
-        names = [source.topic(name) for name in (*topics.RAW, topics.CONTROL)]
-        tps = [tp for name in names for tp in await partitions_of(client, name)]
-        for tp, (first, _) in (await spans_of(client, tps)).items():
-            begin = begins.get(f"{tp.topic}/{tp.partition}", 0)
-            if first > begin and not partial:
-                msg = f"{tp.topic}/{tp.partition} begins at {first}, {first - begin} records before it are gone"
-                raise RawCutError(msg)
-            begin = max(begin, first)
-            spans[tp] = (begin, max(begin, ends.get((tp.topic, tp.partition), 0)))
+        spans = await raw_spans(client, source, begins, ends, past)
+        journal: Spans = {}
+        floors: dict[tuple[str, int], int] = {}
+        cuts = {(tp.topic, tp.partition): begin for tp, (begin, _) in spans.items()} if past == "journal" else {}
+        if any(cuts.values()):
+            whole = await spans_of(client, await partitions_of(client, source.topic(topics.JOURNAL)))
+            for tp, (first, _) in whole.items():
+                if first > 0:
+                    msg = f"{tp.topic}/{tp.partition} begins at {first}: the beginning of the journal itself is gone"
+                    raise RawCutError(msg)
+            journal, floors = await _kept_spans(client, whole, _Kept(cuts))
         live_since = await _live_since(source)
-        sources = _Sources(target, spans, live_since)
+        sources = _Sources(target, spans, live_since, journal, _Kept(cuts), floors)
         writer = await Log(target.kafka_url, target.batch_bytes).start()
-        journal = Journal(target, writer, now, live_since)
+        made = Journal(target, writer, now, live_since)
         try:
             client.assign(sources.open() or list(spans))
             for tp in sources.open():
-                client.seek(tp, spans[tp][0])
+                client.seek(tp, sources.next[tp])
             while (behind := sources.behind()) is not None:
-                for tp, records in (await client.getmany(behind, timeout_ms=500, max_records=AT_ONCE)).items():
-                    sources.add(tp, records)
-                    if tp not in sources.open():
-                        client.pause(tp)  # a fetch of nothing but what has nothing more would be waited for
-                journal.add(sources.take())
-                if sum(map(len, journal.waiting.values())) >= MOST_WAITING:
-                    await journal.write(whole=False)
-                told(journal.events)
+                fetched = await client.getmany(behind, timeout_ms=500, max_records=sources.at_once(behind))
+                records = fetched.get(behind, [])
+                begin, at = sources.next[behind], await client.position(behind)
+                if at > begin and (not records or records[0].offset > begin):
+                    await _uncut(client, behind, begin)
+                if records:
+                    sources.add(behind, records)
+                else:
+                    sources.next[behind] = at  # past markers of transactions
+                if behind not in sources.open():
+                    client.pause(behind)  # a fetch of nothing but what has nothing more would be waited for
+                made.add(sources.take())
+                if sum(map(len, made.waiting.values())) >= MOST_WAITING:
+                    await made.write(whole=False)
+                told(made.events)
+            made.add(sources.take())
             for number, moment in until.items():
-                journal.pass_time(number, moment)
-            await journal.write(whole=True)
+                made.pass_time(number, moment)
+            await made.write(whole=True)
         finally:
             await writer.stop()
     return {f"{tp.topic}/{tp.partition}": end for tp, (_, end) in spans.items()}

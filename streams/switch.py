@@ -13,8 +13,8 @@ from journey.state import partition_key
 from streams import epochs, topics
 from streams.epochs import Plan
 from streams.errors import EpochError
-from streams.logs import end_offsets, read_all
-from streams.rebuild import write_journal
+from streams.logs import consumer, end_offsets, read_all
+from streams.rebuild import Past, raw_spans, write_journal
 from streams.refold import Folding, fold_on, processes_for
 from streams.settings import Epoch, Settings
 from streams.topics import Admin
@@ -25,23 +25,23 @@ LOOK: Final = 0.2  # s between two looks at what is waited for
 
 
 async def build(
-    settings: Settings, kind: Kind, told: Told, *, partial: bool = False, processes: int | None = None
+    settings: Settings, kind: Kind, told: Told, *, past: Past = "raw", processes: int | None = None
 ) -> Plan:
     """Make a new epoch beside the live one, up to where the live one stands now. Workers may run.
 
     Parameters
     ----------
-    partial
-        Rebuild from where the raw topics begin, even if that is not their beginning.
+    past
+        Where to take from what the raw topics no longer have, when rebuilding (see ``write_journal``).
     processes
         That fold a rebuilt journal while it is written; by default as many as it is worth, 0 is none but this one.
 
     Raises
     ------
     EpochError
-        There is one already, or a switch is under way.
+        There is one already, or a switch is under way; or the journal lacks what it was to give.
     RawCutError
-        To rebuild, the raw topics have to be whole.
+        To rebuild, the raw topics have to be whole, unless ``past`` says otherwise.
     """
     async with Admin(settings) as admin:
         await admin.create()
@@ -61,14 +61,14 @@ async def build(
             if processes is None:
                 processes = processes_for(sum(taken.values()))
             async with Folding(target, processes) as folding:
-                epoch = await _rebuild(old, target, taken, folding, told, partial=partial)
+                epoch = await _rebuild(old, target, taken, folding, told, past)
         else:
             await fold_on(target, await _folded_ends(admin, old), lambda count: told("folding", count))
     return await epochs.write_plan(settings, plan.model_copy(update={"built": epoch, "kind": kind}))
 
 
 async def _rebuild(
-    old: Settings, target: Settings, ends: Mapping[tuple[str, int], int], folding: Folding, told: Told, *, partial: bool
+    old: Settings, target: Settings, ends: Mapping[tuple[str, int], int], folding: Folding, told: Told, past: Past
 ) -> Epoch:
     """Make a journal up to where the live one stands, and fold it while it is written."""
 
@@ -77,7 +77,7 @@ async def _rebuild(
         if folding.count:
             told("folding", folding.count)
 
-    raw = await write_journal(old, target, {}, ends, {}, {}, journalled, partial=partial)
+    raw = await write_journal(old, target, {}, ends, {}, {}, journalled, past=past)
     last = await end_offsets(target, target.topic(topics.JOURNAL))
     await folding.finish(last, lambda count: told("folding", count))
     return target.epoch.model_copy(update={"raw": raw})
@@ -95,6 +95,8 @@ async def switch(settings: Settings, kind: Kind, told: Told, *, within: float) -
     ------
     EpochError
         Nothing was built, or the workers did not rest in time.
+    RawCutError
+        Retention took raw records that the new journal still needs.
     """
     plan = await epochs.read_plan(settings)
     if plan.built is None or plan.kind != kind:
@@ -103,6 +105,8 @@ async def switch(settings: Settings, kind: Kind, told: Told, *, within: float) -
     old, target = settings.at(plan.live), settings.at(plan.built)
     async with Admin(target) as admin:
         if kind == "rebuild":
+            async with consumer(old) as client:  # said before anybody rests
+                await raw_spans(client, old, target.epoch.raw, {}, "raw")
             plan = await epochs.write_plan(settings, plan.model_copy(update={"phase": "draining"}))
             told("waiting for ingest to rest", 0)
             await _rests(admin, old, "ingest", within)
@@ -120,7 +124,7 @@ async def switch(settings: Settings, kind: Kind, told: Told, *, within: float) -
                 old, target, epoch.raw, await admin.committed(old.app_id("ingest")),
                 {number: int(one["now"]) for number, one in begun.items()},
                 {number: int(one["now"]) for number, one in stood.items()},
-                lambda count: told("journalling", count), partial=True,
+                lambda count: told("journalling", count),
             )  # fmt: skip
             ends = await end_offsets(target, target.topic(topics.JOURNAL))
             epoch = epoch.model_copy(update={"raw": raw})

@@ -17,7 +17,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from streams import epochs, holes, switch, topics
+from streams import epochs, holes, rebuild, switch, topics
 from streams.errors import EpochError, RawCutError
 from streams.logs import read_all
 from streams.publish import clock_of, go_live
@@ -122,16 +122,8 @@ async def test_an_upgrade_folds_the_same_journal_anew(kafka: Broker, prefix: str
 async def test_a_rebuilt_journal_takes_over(kafka: Broker, prefix: str, tmp_path: Path) -> None:
     async with a_shop(kafka, prefix, tmp_path) as deployment:
         before = await trigger_ids(deployment)
-        books = []
-        for _ in range(2):
-            plan = await switch.build(deployment.settings, "rebuild", nothing)
-            assert plan.built is not None
-            target = deployment.settings.at(plan.built)
-            pages = [(one.partition, one.value) async for one in read_all(target, target.topic(topics.JOURNAL))]
-            books.append((sorted(pages), {n: cut.records for n, cut in (await live_cuts(target)).items()}))
-            if len(books) == 1:
-                await switch.discard(deployment.settings)
-        assert books[0] == books[1]
+        assert await built_anew(deployment) == await built_anew(deployment)
+        await switch.build(deployment.settings, "rebuild", nothing)
         with pytest.raises(EpochError, match="waits: run it with --switch or with --discard"):
             await switch.build(deployment.settings, "rebuild", nothing)
         # what is published while the new epoch waits is in it, too
@@ -257,11 +249,72 @@ async def test_raw_topics_that_were_cut_are_refused_unless_told_otherwise(
         await cut(deployment.settings, "events.click", 0, 10)
         with pytest.raises(RawCutError, match=r"events.click/0 begins at 10, 10 records before it are gone"):
             await switch.build(deployment.settings, "rebuild", nothing)
-        plan = await switch.build(deployment.settings, "rebuild", nothing, partial=True)
+        plan = await switch.build(deployment.settings, "rebuild", nothing, past="rest")
         assert plan.built is not None
         whole = sum(one.entries for one in (await replay(deployment.settings)).values())
         rest = sum(one.entries for one in (await replay(deployment.settings.at(plan.built))).values())
         assert 0 < rest < whole
+
+
+async def test_what_was_cut_comes_from_the_live_journal(kafka: Broker, prefix: str, tmp_path: Path) -> None:
+    async with a_shop(kafka, prefix, tmp_path) as deployment:
+        before = await trigger_ids(deployment)
+        whole = await built_anew(deployment)
+        await cut(deployment.settings, "events.click", 0, 10)
+        await cut(deployment.settings, "events.cart", 1, 3)
+        await cut(deployment.settings, "events.purchase", 0, 1)
+        books = [await built_anew(deployment, "journal") for _ in range(2)]
+        assert books[0] == books[1]
+        assert applied(books[0]) == applied(whole)
+        await switch.build(deployment.settings, "rebuild", nothing, past="journal")
+        await switched(deployment, "rebuild")
+        assert (deployment.settings.epoch.journal, deployment.settings.epoch.state) == (2, 2)
+        await goes_on_without_a_gap(deployment, before)
+        # the new journal has what is gone as well: it can be made again
+        again = await built_anew(deployment, "journal")
+        assert applied(again) >= applied(whole)
+
+
+async def test_what_retention_takes_before_the_switch_is_missed_before_anybody_rests(
+    kafka: Broker, prefix: str, tmp_path: Path
+) -> None:
+    async with deployed(kafka.url, prefix, tmp_path, PARTITIONS="1") as deployment:
+        worker = deployment.worker("both", "all").start()
+        await deployment.publish(view(f"m-{number}", "1", wall_ms()) for number in range(5))
+        await deployment.at_rest()
+        await switch.build(deployment.settings, "rebuild", nothing)
+        await deployment.publish(view(f"n-{number}", "1", wall_ms()) for number in range(5))
+        await deployment.at_rest()
+        await cut(deployment.settings, "events.click", 0, 8)
+        with pytest.raises(RawCutError, match="begins at 8, 3 records before it are gone"):
+            await switch.switch(deployment.settings, "rebuild", nothing, within=60)
+        assert (await epochs.read_plan(deployment.settings)).phase == "live"
+        assert worker.is_running
+        await switch.discard(deployment.settings)
+        await deployment.stopped()
+        await deployment.publish([view("lost", "1", wall_ms()), view("last", "1", wall_ms())])
+        await cut(deployment.settings, "events.click", 0, 11)
+        with pytest.raises(EpochError, match=r"begins at 11, and ingest has read it up to 10 only.*accept-hole"):
+            await switch.build(deployment.settings, "rebuild", nothing, past="journal")
+
+
+Book = tuple[list[tuple[int, bytes]], dict[int, dict[bytes, bytes]]]
+
+
+async def built_anew(deployment: Deployment, past: rebuild.Past = "raw") -> Book:
+    """Rebuild and discard; return the pages and the state that were made."""
+    plan = await switch.build(deployment.settings, "rebuild", nothing, past=past)
+    assert plan.built is not None
+    target = deployment.settings.at(plan.built)
+    pages = [(one.partition, one.value) async for one in read_all(target, target.topic(topics.JOURNAL))]
+    state = {number: cut.records for number, cut in (await live_cuts(target)).items()}
+    await switch.discard(deployment.settings)
+    return sorted(pages), state
+
+
+def applied(book: Book) -> set[tuple[int, bytes]]:
+    """Return what the pages of a journal say of raw records, in whichever order."""
+    return {(number, orjson.dumps(entry)) for number, page in book[0] for entry in orjson.loads(page) if "src" in entry}
 
 
 async def test_a_hole_that_retention_made_is_accepted(kafka: Broker, prefix: str, tmp_path: Path) -> None:

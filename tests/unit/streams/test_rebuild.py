@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from journey.events import MINUTE, SECOND
 from streams.appends import Log
 from streams.arrivals import Parsed
-from streams.rebuild import Journal, _Sources
+from streams.rebuild import Journal, _Kept, _Sources
 from streams.settings import Settings
 from tests.factories import NOON
 
@@ -107,7 +107,7 @@ class Record:
 
 
 def sources(raw: dict[TopicPartition, list[Record]]) -> _Sources:
-    return _Sources(TARGET, {tp: (0, len(records)) for tp, records in raw.items()}, 0.0)
+    return _Sources(TARGET, {tp: (0, len(records)) for tp, records in raw.items()}, 0.0, {}, _Kept({}), {})
 
 
 def order(parsed: list[Parsed]) -> list[list[Any]]:
@@ -146,3 +146,42 @@ def test_the_order_does_not_depend_on_how_fetches_are_cut(
         read[tp] += count
         taken += order(cut.take())
     assert taken + order(cut.take()) == expected
+
+
+CLICK, CART = "events.click", "events.cart"
+
+
+def page(*entries: tuple[int, str | None, int]) -> bytes:
+    """Return a page: the time, topic (None: a worker's own tick) and offset of each entry."""
+    return orjson.dumps(
+        [{"k": "event", "at": at, "src": [topic, 0, offset]} if topic else {"k": "tick", "at": at}
+         for at, topic, offset in entries]
+    )  # fmt: skip
+
+
+def test_of_a_journal_counts_what_is_gone_from_the_raw_topics_once() -> None:
+    kept = _Kept({(CLICK, 0): 3, (CART, 0): 0})
+    first = page((1, CLICK, 0), (1, CART, 0), (2, CLICK, 1), (3, None, 0), (4, CLICK, 0), (4, CLICK, 1), (5, CLICK, 2))
+    second = page((6, CLICK, 2), (7, CLICK, 3))
+    found = [entry["src"][2] for one in (first, second) for entry in kept.of(0, one)]
+    assert found == [0, 1, 2]
+    assert [entry["src"][2] for entry in kept.of(1, first)] == [0, 1, 2]  # each partition has its own positions
+
+
+class JournalRecord:
+    def __init__(self, offset: int, value: bytes) -> None:
+        self.offset, self.value, self.timestamp = offset, value, 0
+
+
+def test_what_is_left_of_a_raw_topic_comes_after_what_is_gone_of_it() -> None:
+    # the journal took the clicks late, behind a purchase; their topic goes on with an earlier time
+    was, click, cart = (TopicPartition(name, 0) for name in ("journey.journal", CLICK, CART))
+    merged = _Sources(
+        TARGET, {click: (1, 2), cart: (0, 1)}, 0.0, {was: (0, 1)}, _Kept({(CLICK, 0): 1}), {(CLICK, 0): NOON + 9}
+    )
+    merged.add(was, [JournalRecord(0, page((NOON + 9, CLICK, 0)))])
+    merged.add(click, [Record(click, 1, NOON + 3, is_valid=True)])
+    cart_record = Record(cart, 0, NOON + 5, is_valid=True)
+    cart_record.value = b'{"type":"cart.viewed","user_id":"1","occurred_at":"2026-06-01T00:00:00Z"}'
+    merged.add(cart, [cart_record])
+    assert [(topic, offset) for topic, _, offset in order(merged.take())] == [(CART, 0), (CLICK, 0), (CLICK, 1)]
