@@ -37,9 +37,9 @@ FULL: Final = 0.99  # of a core: a process at this load has no end to its queue
 class Costs:
     """What was measured on one machine. Those of `make bench`'s line of JSON have its names."""
 
-    ingest_us: float = 21.3  # CPU for each event
-    engine_us: float = 22.3
-    journal_bytes_per_event: float = 280.0
+    ingest_us: float = 11.9  # CPU for each event
+    engine_us: float = 16.1
+    journal_bytes_per_event: float = 300.0
     customer_record_bytes: float = 1_200.0
     events_per_record: float = 1.2  # live; a backlog writes a record once for several events
     raw_bytes_per_event: float = 340.0
@@ -50,7 +50,7 @@ class Costs:
     rocksdb_bytes_per_customer: float = 300.0  # of memory, with JOURNEY_STORE=rocksdb
     start_seconds: float = 3.0
     round_us: float = 3_000.0  # CPU of one round of fetching, whatever it brings
-    pace_ms: float = 15.0  # JOURNEY_FETCH_PACE_MS
+    pace_ms: float = 20.0  # JOURNEY_FETCH_PACE_MS
 
     @classmethod
     def read(cls, path: Path) -> Costs:
@@ -257,8 +257,25 @@ def sizes(costs: Costs, shop: Shop, cluster: Cluster, peak: float = 5.0) -> Size
     )
 
 
+@dataclass(frozen=True)
+class Prices:
+    """US$ a month. Assumed, round figures for rented machines: put in what yours cost."""
+
+    core: float = 25.0
+    memory_gib: float = 3.0
+    disk_gib: float = 0.1
+
+
+def price(size: Sizes, cluster: Cluster, prices: Prices) -> float:
+    """Return US$ a month: two cores for each worker, two and 8 GiB for each broker, and the disks after a year."""
+    cores = 2 * cluster.workers + 2 * cluster.brokers
+    memory = (2 * size.memory_rocksdb + 1) * cluster.workers + 8 * cluster.brokers
+    disk = size.raw + size.journal_a_year + size.changelog
+    return prices.core * cores + prices.memory_gib * memory + prices.disk_gib * disk
+
+
 COLUMNS: Final = (
-    "customers", "events/s", "workers", "core", "raw", "journal", "changelog", "memory (RocksDB)", "wait",
+    "customers", "events/s", "workers", "core", "raw", "journal", "changelog", "memory (RocksDB)", "wait", "price",
 )  # fmt: skip
 
 
@@ -266,7 +283,7 @@ def table(costs: Costs) -> list[str]:
     """Return the table of three shops, as the page quotes it."""
     lines = [
         f"| {' | '.join(COLUMNS)} |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|" + "---|" * len(COLUMNS),
     ]
     for customers, workers in ((1_000_000, 1), (10_000_000, 2), (100_000_000, 8)):
         shop, cluster = Shop.of_month(customers), Cluster(workers)
@@ -277,7 +294,7 @@ def table(costs: Costs) -> list[str]:
             f"| {customers:,} | {shop.events_per_second:,.0f} | {workers} | {max(done.utilisation):.1%} "
             f"| {size.raw:,.0f} GiB | {size.journal_a_year:,.0f} GiB "
             f"| {size.changelog:,.0f} GiB | {size.memory:,.1f} ({size.memory_rocksdb:,.1f}) GiB "
-            f"| {crashed.worst_wait:,.0f} s |"
+            f"| {crashed.worst_wait:,.0f} s | ${price(size, cluster, Prices()):,.0f} |"
         )
     return lines
 

@@ -54,7 +54,7 @@ class Settings(BaseModel):
     commit_interval: Annotated[float, Field(ge=0.05, le=60, description="s between commits")] = 1.0
     fetch_wait_ms: Annotated[int, Field(ge=1, le=1500, description="ms the broker may gather records")] = 500
     fetch_min_bytes: Annotated[int, Field(ge=1, le=1 << 20, description="bytes the broker waits for")] = 1
-    fetch_pace_ms: Annotated[int, Field(ge=0, le=1000, description="least ms between two fetches")] = 15
+    fetch_pace_ms: Annotated[int, Field(ge=0, le=1000, description="least ms between two fetches")] = 20
     catch_up_minutes: Annotated[int, Field(ge=0, le=1440, description="ticks wait for unread records so long")] = 15
     stuck_after: Annotated[
         float, Field(ge=0, le=86_400, description="s without progress until a worker ends; 0: never")
