@@ -129,8 +129,9 @@ class Server(ABC):
             self._forget()
 
     def freeze(self) -> None:
-        """Stop it in its tracks (SIGSTOP): its connections stay open and silent."""
+        """Stop it in its tracks (SIGSTOP): its connections stay open and silent. Returns when all its threads stand."""
         os.kill(self.pid, signal.SIGSTOP)
+        eventually_sync(lambda: _stands(self.pid))
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
@@ -387,3 +388,9 @@ _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="servers")
 _chosen: set[int] = set()
 _running: set[Server] = set()
 atexit.register(_kill_all)
+
+
+def _stands(pid: int) -> bool:
+    """Tell whether every thread of a process is stopped: a signal reaches those on another core a moment later."""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
