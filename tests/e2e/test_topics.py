@@ -249,7 +249,7 @@ async def test_a_worker_with_all_roles_ends_in_order_while_it_works(kafka: Broke
             if slice_ == 5:
                 await deployment.shared_by("ingest", 1)
                 await deployment.shared_by("engine", 1)
-        assert await worker.stopped(within_seconds=30) == 0, worker.tail()
+        assert await worker.stopped(within_seconds=10) == 0, worker.tail()
         assert "stopped before anything was acknowledged" not in worker.tail()
         deployment.worker("next", "all", COMMIT_INTERVAL="0.2").start()
         found = await deployment.examined()
