@@ -73,6 +73,8 @@ class Ingest:
     def forget(self, app: Any) -> None:
         """Partitions are revoked, or the worker stops: what is held will be read again by its next owner."""
         if app is self.app:
+            if held := len(self.merge):
+                log.info("%d records were held to be put in order: they are read again", held)
             for chunk in self.merge.drop():
                 faust_fixes.let_go_of(app, chunk.message)
             self.expected.clear()

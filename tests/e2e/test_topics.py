@@ -239,20 +239,27 @@ async def test_a_poisonous_entry_becomes_a_dead_letter_and_all_others_count(
 # ---- the end of a worker ---------------------------------------------------------------------------------------------
 
 
-async def test_a_worker_with_all_roles_ends_in_order_while_it_works(kafka: Broker, prefix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("customers", [1, 100])
+async def test_a_worker_with_all_roles_ends_in_order_while_it_works(
+    kafka: Broker, prefix: str, tmp_path: Path, customers: int
+) -> None:
     async with deployed(kafka.url, prefix, tmp_path, COMMIT_INTERVAL="60") as deployment:
         worker = deployment.worker("both", "all").start()
         begin = wall_ms()
-        # of one customer, so from one raw partition: of several, what is held to be put in order is read again
         for slice_ in range(60):
-            await deployment.publish(view(f"m-{slice_}-{number}", "c", begin) for number in range(100))
+            await deployment.publish(
+                view(f"m-{slice_}-{number}", f"c-{number % customers}", begin) for number in range(100)
+            )
             if slice_ == 5:
                 await deployment.shared_by("ingest", 1)
                 await deployment.shared_by("engine", 1)
         assert await worker.stopped(within_seconds=10) == 0, worker.tail()
         assert "stopped before anything was acknowledged" not in worker.tail()
+        # of a chunk that was held in part, the other part may be done already; with one raw partition there is none
+        held = "were held to be put in order" in worker.tail()
+        assert not (held and customers == 1)
         deployment.worker("next", "all", COMMIT_INTERVAL="0.2").start()
         found = await deployment.examined()
         assert found.is_exact, found.line()
-        assert found.figures["repeated_entries"] == 0, worker.tail()  # it committed what it had done
+        assert found.figures["repeated_entries"] == 0 or held, worker.tail()  # it committed what it had done
         assert found.figures["trigger_repeats"] == 0
