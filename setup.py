@@ -14,7 +14,8 @@ from setuptools import setup
 
 MODULES = [
     *(f"journey/{name}.py" for name in (
-        "aggregates", "engine", "entries", "events", "ids", "journeys", "stages", "state", "timers", "triggers",
+        "aggregates", "engine", "entries", "events", "ids", "journeys", "learning", "stages", "state", "timers",
+        "triggers",
     )),
     "streams/arrivals.py",
     "streams/plain.py",

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from journey import adoptions, journeys, learning, stages
 from journey import aggregates as agg
-from journey import journeys, stages
 from journey.entries import Entry, encode
 from journey.errors import PositionGapError, StateError
 from journey.events import CLASS_OF, DAY, LATE_AFTER
+from journey.positions import entry_position
+from journey.samples import CHURN_EVERY, JOURNAL, SAMPLE_VERSION, SCHEMA_OF, Sample
+from journey.scoring import Classifier, Declares, Library, Loaded, Ranker, Segmenter
 from journey.state import (
     Customer,
     Partition,
@@ -25,13 +28,15 @@ from journey.state import (
     read_partition,
 )
 from journey.timers import Agenda
-from journey.triggers import Cause, Trigger, stage_changed
+from journey.triggers import Cause, Trigger, segment_changed, stage_changed
 
 Read = Callable[[bytes], bytes | None]
 
 VIEWS: Final = frozenset(("click.product_viewed", "click.product_clicked"))
 CART_CHANGES: Final = frozenset(("cart.product_added", "cart.product_removed", "cart.cart_updated"))
-
+MOST_REASONS: Final = 3
+SECOND_ORDER: Final = 2
+CART_ADDED: Final = "cart.product_added"
 
 _SOURCES: Final[dict[str, dict[int, str]]] = {}  # names of source partitions: there are few, and each entry has one
 
@@ -50,13 +55,32 @@ class Shard:
 
     ``read(key)`` gives a stored record's bytes, or None. Built from what is
     stored, so that a worker that starts and one that never stopped go on
-    alike.
+    alike. ``library`` has the snapshots and configurations that the partition
+    and its entries name, ``journal`` is what samples call their source.
+
+    Raises
+    ------
+    MissingModelError
+        What is in force is not in the library.
     """
 
-    def __init__(self, partition: int, read: Read, stored: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self,
+        partition: int,
+        read: Read,
+        stored: Iterable[tuple[bytes, bytes]],
+        library: Library | None = None,
+        journal: str = JOURNAL,
+    ) -> None:
         self.number, self.read = partition, read
         raw = read(partition_key(partition))
         self.partition: Partition = new_partition() if raw is None else read_partition(raw, partition)
+        self.library = Library() if library is None else library
+        self.journal = journal
+        self.models: dict[str, Loaded] = {}
+        self.declared: Declares | None = None
+        self.take_models()
+        self.samples: list[tuple[str, Sample]] = []  # with the customer, whom the sample itself does not name
         self.agenda = Agenda()
         self.take_timers(stored)
         self.touched: dict[str, Customer] = {}
@@ -71,6 +95,13 @@ class Shard:
         for key, value in stored:
             if not key.startswith(b"\0"):
                 note(read_customer(value))
+
+    def take_models(self) -> None:
+        """Look up what the partition record says is in force."""
+        adopted = self.partition["models"]
+        self.models = {slot: self.library.get(*adopted[slot]) for slot in sorted(adopted)}
+        config = self.partition["config"]
+        self.declared = None if config is None else self.library.config(config)
 
     def customer(self, key: str) -> Customer | None:
         """Return a customer's working copy, or None for somebody new."""
@@ -88,7 +119,7 @@ class Shard:
 
     def written(self) -> None:
         """Forget what was folded since the last write: it is durable now."""
-        self.touched, self.triggers = {}, []
+        self.touched, self.triggers, self.samples = {}, [], []
 
 
 def fold(shard: Shard, offset: int, page: list[Entry]) -> None:
@@ -134,6 +165,7 @@ def fold(shard: Shard, offset: int, page: list[Entry]) -> None:
             kind = entry["k"]
             if kind == "void":
                 continue
+            step.index, step.told = index, 0
             now = entry["at"]
             if now > partition["now"]:
                 partition["now"] = now
@@ -144,6 +176,12 @@ def fold(shard: Shard, offset: int, page: list[Entry]) -> None:
             if kind == "event":
                 counts["events"] += 1
                 step.event(entry, now)
+            elif kind == "adopt":
+                if adoptions.apply(partition["models"], entry):
+                    shard.take_models()
+            elif kind == "config":
+                partition["config"] = entry["sha256"]
+                shard.take_models()
             elif kind == "clock":
                 _set_clock(partition, entry)
         except (StateError, MemoryError):
@@ -168,6 +206,7 @@ class _Step:
 
     def __init__(self, shard: Shard, offset: int) -> None:
         self.shard, self.offset = shard, offset
+        self.index = self.told = 0  # the entry, and how many samples it has caused
         self.mine: dict[str, Customer] = {}
         self.ahead: dict[str, Customer] = {}
 
@@ -193,11 +232,26 @@ class _Step:
     def _timer(self, customer: Customer, name: str, due: int, now: int) -> None:
         try:
             if name == stages.TIMER:
-                move = stages.on_timer(customer, now)
+                model = self.shard.models.get("churn")
+                evidence = model.evidence() if isinstance(model, Classifier) else stages.NO_EVIDENCE
+                move = stages.on_timer(customer, now, evidence)
                 if move is not None:
                     self._tell(customer, move, now, None, due)
+            elif name == learning.SCORE:
+                self._score(customer, now, due)
+            elif name == learning.LABEL:
+                for label in learning.labels(customer, now):
+                    self._sample(customer, "churn", "label", now, label)
+            elif name == learning.VISIT:
+                for label in learning.visit_labels(customer, now):
+                    self._sample(customer, "intent", "label", now, label)
+            elif name == learning.SEGMENT:
+                looked = customer["segment"]["looks"]
+                self._assign(customer, now, None, due)
+                learning.look_again(customer, now, looked + 1)
             else:
-                trigger = journeys.on_timer(customer, now)
+                recs = self.shard.models.get("recs")
+                trigger = journeys.on_timer(customer, now, recs if isinstance(recs, Ranker) else None)
                 if trigger is not None:
                     self.shard.triggers.append(trigger)
         except (StateError, MemoryError):
@@ -206,6 +260,91 @@ class _Step:
             # not the fault of the entry that is passing by, nor of those after it: without this timer they all go on
             customer["timers"].pop(name, None)
             self.shard.counts["failed_timers"] += 1
+
+    def _sample(self, customer: Customer, family: str, kind: str, now: int, body: dict[str, Any]) -> None:
+        """Tell a family's learner; the number in the entry is part of the position."""
+        shard = self.shard
+        src = [shard.journal, shard.number, entry_position(self.offset, self.index), self.told]
+        self.told += 1
+        body |= {
+            "v": SAMPLE_VERSION, "model": family, "kind": kind, "src": src, "schema": SCHEMA_OF[family], "at": now,
+        }  # fmt: skip
+        shard.samples.append((customer["key"], body))
+
+    def _score(self, customer: Customer, now: int, due: int) -> None:
+        """The weekly look at a buyer: score churn, and let lifetime value see the buyer."""
+        timers = customer["timers"]
+        del timers[learning.SCORE]
+        scores = customer.get("scores")
+        if learning.is_scored(customer, now):
+            row = learning.churn_row(customer, now)
+            p, q, version = self._ask("churn", customer, row, now)
+            learning.wait(customer, now, row, p, q, version)
+        elif scores is not None:
+            scores.pop("churn", None)
+        self._sample(customer, "value", "observe", now, {"x": learning.value_row(customer, now)})
+        if learning.is_counted(customer, now):
+            timers[learning.SCORE] = due + ((now - due) // CHURN_EVERY + 1) * CHURN_EVERY
+
+    def _ask(
+        self, slot: str, customer: Customer, row: list[float], now: int
+    ) -> tuple[float | None, float | None, int | None]:
+        """Score a row with what is in force, and note it; a model below ``trusted`` abstains."""
+        scores = customer.get("scores")
+        if scores is None:
+            scores = customer["scores"] = {}
+        model = self.shard.models.get(slot)
+        if not isinstance(model, Classifier):
+            scores[slot] = [None, 0, 0, now]
+            return None, None, None
+        p, q = model.ask(row)
+        scores[slot] = [p if model.is_trusted else None, model.version, model.labels, now]
+        return p, q, model.version
+
+    def _assign(self, customer: Customer, now: int, cause: Cause | None, due: int) -> None:
+        """Look which segment a customer is in, and tell when it is another."""
+        model = self.shard.models.get("segments")
+        segmenter = model if isinstance(model, Segmenter) else self.shard.library.prototypes
+        change = learning.assign(customer, segmenter, now)
+        if change is not None and segmenter.is_trusted and "historical" not in customer:
+            before, after, text, facts = change
+            self.shard.triggers.append(segment_changed(customer["key"], now, (before, after), text, facts, cause, due))
+
+    def _learn_from(
+        self, customer: Customer, cls: str, entry: Entry, now: int, happened: int, *, is_view: bool, is_cart: bool
+    ) -> None:
+        """After an event of a visit was folded: ask what the visit intends, and where the customer belongs."""
+        if cls != "purchase":
+            item = (entry.get("d") or {}).get("item")
+            if learning.on_visit(customer, happened, is_view=is_view, is_cart=is_cart, item=item):
+                row = learning.intent_row(customer, happened)
+                p, q, version = self._ask("intent", customer, row, now)
+                learning.wait_for_visit(customer, now, happened, row, p, q, version)
+        if learning.is_observed(customer):
+            self._sample(customer, "segments", "observe", now, {"x": learning.segment_row(customer, now)})
+            self._assign(customer, now, Cause(entry["id"], entry["t"], entry["src"]), 0)
+            learning.look_again(customer, now, 0)
+
+    def _ordered(self, customer: Customer, happened: int, data: dict[str, Any], now: int) -> None:
+        """Before a new order is folded into the customer's tastes: what would have been recommended."""
+        items = data.get("items")
+        if not items:
+            return
+        profile = learning.profile_at(customer.get("profile", {}), now)
+        model = self.shard.models.get("recs")
+        top, version = None, None
+        if isinstance(model, Ranker):
+            top, version = [one.item for one in model.recommend(profile)], model.version
+        facts = {item["item_id"]: item for item in items}
+        body = {
+            "items": [
+                [name, facts[name].get("category"), facts[name].get("brand"), facts[name].get("unit_price_minor")]
+                for name in sorted(facts)
+            ],
+            "profile": [[name, learning.rounded(profile[name])] for name in sorted(profile)],
+            "top": top, "model_version": version, "happened": happened,
+        }  # fmt: skip
+        self._sample(customer, "recs", "observe", now, body)
 
     def _take(self, key: str, now: int | None = None) -> Customer | None:
         """Return the customer to change, stamped with this page; None when its record already reflects the page."""
@@ -262,21 +401,25 @@ class _Step:
             signs_up = agg.GRANTED in consent.values()
         timers = customer["timers"].copy()
         cls = CLASS_OF.get(type_)
+        is_view = False
         if cls == "click":
-            agg.visit(customer, happened, is_view=type_ in VIEWS)
+            is_view = type_ in VIEWS
+            agg.visit(customer, happened, is_view=is_view)
             advocates = _click(customer, type_, happened, data, now)
         elif cls == "cart":
             agg.visit(customer, happened, is_view=False)
             _cart(customer, type_, happened, data, now)
         elif cls == "purchase":
             agg.visit(customer, happened, is_view=False)
-            new_order = _purchase(customer, type_, happened, data)
+            new_order = self._purchase(customer, type_, happened, data, now)
         elif cls == "profile":
             signs_up |= _profile(customer, type_, happened, data)
         else:
             advocates = _feedback(customer, type_, happened, data)
         if counts is None:
             self._tell(customer, stages.first_move(customer), now, Cause(message_id, type_, entry["src"]), 0)
+        if cls == "click" or cls == "cart" or cls == "purchase":
+            self._learn_from(customer, cls, entry, now, happened, is_view=is_view, is_cart=type_ == CART_ADDED)
         move = stages.on_event(customer, cls, now, new_order=new_order, advocates=advocates, signs_up=signs_up)
         if move is not None:
             self._tell(customer, move, now, Cause(message_id, type_, entry["src"]), 0)
@@ -286,11 +429,42 @@ class _Step:
         if customer["timers"] != timers:
             self.shard.agenda.note(customer)
 
+    def _purchase(self, customer: Customer, type_: str, happened: int, data: dict[str, Any], now: int) -> bool:
+        orders = customer.get("orders")
+        order = None if orders is None else orders["book"].get(data["order_id"])
+        before = 0.0 if order is None else learning.worth(order)
+        new_order = agg.apply_order(customer, type_[9:], happened, data)
+        order = customer["orders"]["book"].get(data["order_id"])  # none: so old that the book has no place for it
+        if new_order:
+            self._ordered(customer, happened, data, now)
+            gap = learning.on_order(customer, happened, data, 0.0 if order is None else learning.worth(order))
+            if gap is not None and customer["rhythm"]["n"] == SECOND_ORDER:
+                self._sample(customer, "churn", "observe", now, {"x": [learning.rounded(gap)]})
+            agg.close_cart(customer, happened)
+            for item in data.get("items") or ():
+                agg.note_item(customer, happened, "buy", item)
+        elif order is not None:
+            learning.on_worth(customer, order, before)
+        return new_order
+
     def _tell(self, customer: Customer, move: stages.Move, now: int, cause: Cause | None, due: int) -> None:
         """Say that a stage changed, but of history."""
         if "historical" not in customer:
             change = (move.before, move.after)
-            self.shard.triggers.append(stage_changed(customer["key"], now, change, move.text, move.facts, cause, due))
+            scores = self._explained(customer) if move.is_scored else []
+            self.shard.triggers.append(
+                stage_changed(customer["key"], now, change, move.text, move.facts, cause, due, scores)
+            )
+
+    def _explained(self, customer: Customer) -> list[dict[str, Any]]:
+        """Return the churn score a move rests on, with what weighed most in it."""
+        model = self.shard.models.get("churn")
+        if not isinstance(model, Classifier) or "waiting" not in customer:
+            return []
+        parts = model.contributions(customer["waiting"][-1][1])[:MOST_REASONS]
+        value, version = customer["scores"]["churn"][:2]
+        told = {name: learning.rounded(part) for name, part in parts}
+        return [{"model": "churn", "version": version, "value": value, "contributions": told}]
 
     def finish(self) -> None:
         """Give those who were left alone their timers back: their due times were forgotten when they came up."""
@@ -340,15 +514,6 @@ def _cart(customer: Customer, type_: str, happened: int, data: dict[str, Any], n
         agg.change_line(cart, happened, data["item"], -data["item"].get("quantity", 1))
     elif type_ == "cart.cart_updated":
         agg.replace_lines(cart, happened, data["items"])
-
-
-def _purchase(customer: Customer, type_: str, happened: int, data: dict[str, Any]) -> bool:
-    new_order = agg.apply_order(customer, type_[9:], happened, data)
-    if new_order:
-        agg.close_cart(customer, happened)
-        for item in data.get("items") or ():
-            agg.note_item(customer, happened, "buy", item)
-    return new_order
 
 
 def _profile(customer: Customer, type_: str, happened: int, data: dict[str, Any]) -> bool:

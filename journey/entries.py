@@ -15,7 +15,7 @@ PAGE_VERSION: Final = b"1"
 class Entry(TypedDict):
     """One decision in the journal. Times are milliseconds since 1970.
 
-    ``k`` is one of ``event link tick clock``; others are kept and only move
+    ``k`` is one of ``event link tick clock adopt config``; others are kept and only move
     journal time. ``src`` is the position of the record it came from; a tick
     of a worker has none.
     """
@@ -34,6 +34,11 @@ class Entry(TypedDict):
     link: NotRequired[str]
     to: NotRequired[str]
     clock: NotRequired[str]
+    slot: NotRequired[str]  # an adoption's: journey.adoptions
+    model: NotRequired[str]
+    version: NotRequired[int]
+    replaces: NotRequired[int | None]
+    sha256: NotRequired[str]  # of a snapshot, or of a configuration
 
 
 def encode(value: Any) -> bytes:

@@ -6,8 +6,10 @@
     ├── EventError          dead-letters the event and goes on
     │   ├── NotJsonError, TooLargeError, UnknownTypeError, WrongTopicError, UnsupportedVersionError
     │   └── MissingIdError, BlockedIdError, MissingFieldError, BadFieldError, BadTimeError, BadMoneyError
+    ├── ModelError          goes on without a score, or with the model there was
+    │   └── BadRowError, BadSnapshotError
     └── StateError          stops before anything is acknowledged
-        └── StateVersionError, FoldVersionError, PositionGapError
+        └── StateVersionError, FoldVersionError, PositionGapError, MissingModelError, MissingConfigError
 """
 
 from __future__ import annotations
@@ -93,6 +95,22 @@ class BadMoneyError(EventError):
     reason = "bad_money"
 
 
+class ModelError(JourneyError):
+    """A model cannot answer or learn; the event is folded all the same."""
+
+
+class BadRowError(ModelError):
+    """A feature is absent, infinite, or unknown where it was to be learned."""
+
+    def __init__(self, *, name: str, value: object) -> None:
+        self.name, self.value = name, value
+        super().__init__(f"{name}: {value!r} cannot be scored or learned")
+
+
+class BadSnapshotError(ModelError):
+    """What a snapshot holds cannot be a model: another schema, a number that is none, weights that exploded."""
+
+
 class StateError(JourneyError):
     """Going on would damage state: the worker stops before it acknowledges anything."""
 
@@ -136,3 +154,29 @@ class PositionGapError(StateError):
     def __init__(self, *, log: str, found: int, expected: int) -> None:
         self.log, self.found, self.expected = log, found, expected
         super().__init__(f"{log}: offset {found} was delivered where {expected} was expected")
+
+
+class MissingModelError(StateError):
+    """The journal adopts a model whose snapshot is not at hand; without it state would depend on the worker.
+
+    Operator: keep everything. Look whether the snapshot it names is in the
+    topic ``journey.models`` and is signed with the key of this worker
+    (JOURNEY_MODEL_KEY); restore the topic from a backup if it is not.
+    """
+
+    def __init__(self, *, model: str, version: int, text: str) -> None:
+        self.model, self.version = model, version
+        super().__init__(f"model {model}/{version} was adopted in the journal and cannot be used: {text}")
+
+
+class MissingConfigError(StateError):
+    """The journal uses a configuration that is not at hand; without it state would depend on the worker.
+
+    Operator: keep everything. Look whether ``journey.config`` still has the
+    record of this hash; publish the same file again with
+    ``journey config use FILE`` if it has not.
+    """
+
+    def __init__(self, sha256: str) -> None:
+        self.sha256 = sha256
+        super().__init__(f"configuration {sha256[:12]} is in force in the journal and is not at hand")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 CLASSES: Final = ("click", "cart", "purchase", "profile", "feedback")
@@ -39,6 +40,17 @@ GREATEST: Final = 2**53 - 1  # of all whole numbers: beyond it other programs' J
 LATE_AFTER: Final = DAY  # between what happened and its reception
 RECEIVED_AHEAD: Final = 5 * SECOND  # a stamp further ahead of the broker is not believed
 SESSION_GAP: Final = 30 * MINUTE
+
+# digits after the point of a major unit, ISO 4217; two where nothing is said
+MINOR_DIGITS: Final[Mapping[str, int]] = {
+    code: digits
+    for digits, codes in (
+        (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"),
+        (3, "BHD IQD JOD KWD LYD OMR TND"),
+        (4, "CLF UYW"),
+    )
+    for code in codes.split()
+}
 
 
 def occurred_at(client_time: int, sent_at: int | None, received_at: int) -> int:

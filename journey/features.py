@@ -7,22 +7,18 @@ late or out-of-order event does to it. ``docs/features.md`` is made from it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from journey.aggregates import (
-    NO_CURRENCY,
     cart_lines,
     cart_value,
     decayed,
     net_orders,
     order_gap,
-    recent_items,
 )
 from journey.events import DAY
-from journey.positions import entry_position
-from journey.stages import stage_name
+from journey.models.base import rounded
 from journey.state import Customer
-from journey.triggers import rfc3339
 
 ANY_ORDER: Final = "any order gives the same"
 LAST_BITS: Final = "any order gives the same after rounding (a sum of floats)"
@@ -37,15 +33,6 @@ class Feature(NamedTuple):
     range: str
     order: str
     meaning: str
-
-
-def rounded(value: float) -> float:
-    """Return a number as it is scored, stored and learned: half up to 4 decimals.
-
-    >>> rounded(0.12345), rounded(-0.5)
-    (0.1235, -0.5)
-    """
-    return float((value * 1e4 + 0.5) // 1 / 1e4)
 
 
 def _days_since(moment: int | None, now: int) -> float | None:
@@ -175,39 +162,3 @@ CATALOGUE: Final[dict[str, Feature]] = {
 def features(customer: Customer, now: int) -> dict[str, Value]:
     """Return every feature of the catalogue at a moment (ms since 1970); None is "no data"."""
     return {name: feature.read(customer, now) for name, feature in CATALOGUE.items()}
-
-
-def document(customer: Customer, partition: int) -> tuple[int, dict[str, Any]]:
-    """Return the customer as other programs read it, after the journal position it reflects.
-
-    Features are as of the customer's last entry, so that the document follows
-    from the record alone.
-    """
-    key, now = customer["key"], customer["seen"]
-    stage = customer["stage"]
-    position = entry_position(customer["at"], 0)
-    cart = customer.get("cart")
-    shown: dict[str, Any] = {
-        "v": 1, "customer": key, "anonymous_ids": customer.get("anonymous_ids", []), "last_seen_at": rfc3339(now),
-        "traits": {name: said[0] for name, said in customer.get("traits", {}).items() if said[0] is not None},
-        "stage": {"name": stage_name(customer), "reason": stage["vitality"], "since": rfc3339(stage["since"])},
-        "segments": [], "cluster": None, "features": features(customer, now), "scores": {},
-        "cart": None if cart is None or cart.get("closed") else {
-            "id": cart["id"], "currency": cart.get("currency", NO_CURRENCY), "value_minor": cart_value(customer),
-            "items": [
-                {"item_id": item, "quantity": quantity, "unit_price_minor": price}
-                for item, quantity, price in cart_lines(customer)
-            ],
-        },
-        "loyalty": {}, "consent": {scope: said[0] for scope, said in customer.get("consent", {}).items()},
-        "runs": [
-            {"journey": name, "run_id": run["id"], "run_key": run["key"], "entered_at": rfc3339(run["entered"])}
-            for name, run in customer.get("runs", {}).items()
-        ],
-        "recommendations": [],
-        "recent": [
-            {"item_id": item, "what": what, "at": rfc3339(at)} for at, what, item in reversed(recent_items(customer))
-        ],
-        "as_of": {"partition": partition, "position": position},
-    }  # fmt: skip
-    return position, shown

@@ -9,10 +9,11 @@ life, so it is reminded of once at most.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from journey.aggregates import NO_CURRENCY, cart_lines, cart_value
 from journey.events import DAY, HOUR
+from journey.models.baskets import profile_at
 from journey.state import Customer
 from journey.triggers import TRIGGER, Cause, Trigger, rfc3339, run_id, trigger_id, who
 
@@ -23,6 +24,7 @@ QUIET: Final = HOUR
 EXPIRES: Final = DAY
 CATCH_UP: Final = DAY  # a timer that fires later than this after it was due does not act
 MOST_ENDED: Final = 8
+RECOMMENDED: Final = 3
 
 
 def on_event(customer: Customer, cause: Cause, now: int, *, new_order: bool, may_enter: bool) -> None:
@@ -57,7 +59,17 @@ def on_event(customer: Customer, cause: Cause, now: int, *, new_order: bool, may
         customer["timers"][ABANDONED_CART] = now + QUIET
 
 
-def on_timer(customer: Customer, now: int) -> Trigger | None:
+class Recommends(Protocol):
+    """What goes with a cart."""
+
+    is_trusted: bool
+    version: int
+
+    def beside_cart(self, cart: list[str], profile: dict[str, float]) -> list[dict[str, Any]]:
+        """Return items with scores and reasons, the best first; none of them lies in the cart."""
+
+
+def on_timer(customer: Customer, now: int, recs: Recommends | None = None) -> Trigger | None:
     """Remind of the cart if it was quiet for an hour; else wait for the rest of it."""
     run = customer["runs"][ABANDONED_CART]
     due = run["quiet_since"] + QUIET
@@ -66,7 +78,7 @@ def on_timer(customer: Customer, now: int) -> Trigger | None:
         return None
     # a historical event may have emptied or closed the cart, and ended nothing
     is_there = customer["cart"]["id"] == run["key"] and bool(cart_lines(customer))
-    trigger = _reminder(customer, run, now) if is_there and now - due <= CATCH_UP else None
+    trigger = _reminder(customer, run, now, recs) if is_there and now - due <= CATCH_UP else None
     _end(customer)
     return trigger
 
@@ -81,7 +93,7 @@ def _end(customer: Customer) -> None:
     customer["ended_runs"] = ended[-MOST_ENDED:]
 
 
-def _reminder(customer: Customer, run: dict[str, Any], now: int) -> Trigger:
+def _reminder(customer: Customer, run: dict[str, Any], now: int, recs: Recommends | None) -> Trigger:
     cart = customer["cart"]
     value = cart_value(customer)
     currency = cart.get("currency", NO_CURRENCY)
@@ -91,15 +103,20 @@ def _reminder(customer: Customer, run: dict[str, Any], now: int) -> Trigger:
         if price is not None:
             item["unit_price_minor"] = price
         items.append(item)
+    content: dict[str, Any] = {"template": ABANDONED_CART, "data": {"items": items, "currency": currency}}
+    if value is not None:
+        content["data"]["value_minor"] = value
+    if recs is not None and recs.is_trusted:
+        names = [line["item_id"] for line in items]
+        beside = recs.beside_cart(names, profile_at(customer.get("profile", {}), now))[:RECOMMENDED]
+        if beside:
+            content["recommendations"] = beside
     causes = [Cause(*run["cause"]).shown()]
     if run["last"][0] != run["cause"][0]:
         causes.append(Cause(*run["last"]).shown())
     facts: dict[str, Any] = {"cart.lines": len(items), "cart.quiet_since": rfc3339(run["quiet_since"])}
     if value is not None:
         facts |= {"cart.value_minor": value, "cart.currency": currency}
-    content: dict[str, Any] = {"items": items, "currency": currency}
-    if value is not None:
-        content["value_minor"] = value
     # sorted: a record that was read again has its scopes in another order
     consent = {scope: said[0] for scope, said in sorted(customer.get("consent", {}).items())}
     name = trigger_id(run["id"], STEP)
@@ -110,7 +127,7 @@ def _reminder(customer: Customer, run: dict[str, Any], now: int) -> Trigger:
             "action": "send", "channel": "email", "expires_at": rfc3339(now + EXPIRES),
             "customer": who(customer["key"]) | ({"consent": consent} if consent else {}),
             "journey": ABANDONED_CART, "version": VERSION, "run_id": run["id"], "run_key": run["key"], "step": STEP,
-            "content": {"template": ABANDONED_CART, "data": content},
+            "content": content,
             "reason": {"text": f"cart {run['key']} was quiet for 1h", "causes": causes, "facts": facts},
         },
     }  # fmt: skip

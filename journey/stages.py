@@ -37,6 +37,8 @@ LOYAL_ORDERS: Final = 4
 LOYAL_SPAN: Final = 60 * DAY
 LOYAL_DECAYED: Final = 2.0
 LOYAL_NO_MORE: Final = 1.0
+CALM: Final = 0.7  # of theta; below it twice, somebody at risk is active again
+CALM_LOOKS: Final = 2
 TIMER: Final = "stage"
 NEVER: Final = 1 << 60
 
@@ -48,6 +50,17 @@ class Move(NamedTuple):
     after: str
     text: str
     facts: dict[str, Any]
+    is_scored: bool = False  # the churn score moved it
+
+
+class Evidence(NamedTuple):
+    """What a trusted churn model says of the shop: the threshold of risk, and when a second order is expected."""
+
+    theta: float | None  # the score that the riskiest tenth exceeds; None while the model is not trusted
+    second_order: int  # ms after the first: the shop's own median gap
+
+
+NO_EVIDENCE: Final = Evidence(None, SECOND_ORDER_EXPECTED)
 
 
 def name_of(depth: int, vitality: str) -> str:
@@ -89,12 +102,14 @@ def on_event(
     return None
 
 
-def on_timer(customer: Customer, now: int) -> Move | None:
+def on_timer(customer: Customer, now: int, evidence: Evidence = NO_EVIDENCE) -> Move | None:
     """Look at the rules of time, move the stage, and set the next look; return what changed, if anything."""
     stage = customer["stage"]
     before = stage_name(customer)
     is_weekly = "weekly" in stage and stage["weekly"] <= now
-    vitality_reason = _vitality_on_timer(customer, now, is_weekly=is_weekly)
+    score = _score(customer, now) if is_weekly and evidence.theta is not None else None
+    calmed = _calmed(customer, score, evidence) if is_weekly and stage["vitality"] == "at_risk" else None
+    vitality_reason = _vitality_on_timer(customer, now, evidence, score, is_weekly=is_weekly) or calmed
     depth_reason = _move_depth(customer, *_depth_on_timer(customer, now, is_weekly=is_weekly))
     if is_weekly:
         stage["weekly"] += ((now - stage["weekly"]) // WEEK + 1) * WEEK
@@ -103,7 +118,35 @@ def on_timer(customer: Customer, now: int) -> Move | None:
     del customer["timers"][TIMER]
     moved = vitality_reason is not None or depth_reason is not None
     _arm(customer, earliest=0 if moved else now + 1)
-    return _told(customer, before, vitality_reason, depth_reason, now)
+    move = _told(customer, before, vitality_reason, depth_reason, now)
+    return move._replace(is_scored=True) if move is not None and vitality_reason in SCORED else move
+
+
+SCORED: Final = ("unlikely to order again soon", "likely to order again")
+
+
+def _score(customer: Customer, now: int) -> float | None:
+    """Return the churn score of this week; None when the model abstained or did not ask."""
+    told = customer.get("scores", {}).get("churn")
+    if told is None or now - told[3] >= WEEK:
+        return None
+    score: float | None = told[0]
+    return score
+
+
+def _calmed(customer: Customer, score: float | None, evidence: Evidence) -> str | None:
+    """Somebody at risk whose score was low twice is active again."""
+    stage = customer["stage"]
+    if score is None or evidence.theta is None or score >= CALM * evidence.theta:
+        stage.pop("calm", None)
+        return None
+    looks = stage.get("calm", 0) + 1
+    if looks < CALM_LOOKS:
+        stage["calm"] = looks
+        return None
+    stage.pop("calm", None)
+    stage["vitality"] = "active"
+    return SCORED[1]
 
 
 def _vitality_on_event(customer: Customer, cls: str | None, now: int, *, new_order: bool) -> str | None:
@@ -111,6 +154,7 @@ def _vitality_on_event(customer: Customer, cls: str | None, now: int, *, new_ord
     if new_order:
         stage["vitality"] = "active"
         stage.pop("returned", None)
+        stage.pop("calm", None)
         return "ordered again"
     if stage["vitality"] == "lapsed":
         if not _is_buyer(customer):
@@ -123,15 +167,23 @@ def _vitality_on_event(customer: Customer, cls: str | None, now: int, *, new_ord
     return None
 
 
-def _vitality_on_timer(customer: Customer, now: int, *, is_weekly: bool) -> str | None:
+def _vitality_on_timer(
+    customer: Customer, now: int, evidence: Evidence, score: float | None, *, is_weekly: bool
+) -> str | None:
     stage = customer["stage"]
     if stage["vitality"] != "lapsed" and now >= _lapses_at(customer):
         stage["vitality"] = "lapsed"
+        stage.pop("calm", None)
         return "no order for too long" if _is_buyer(customer) else "not seen for 90 days"
     if stage["vitality"] == "active" and is_weekly and _is_buyer(customer):
+        if score is not None and evidence.theta is not None:
+            if score >= evidence.theta:
+                stage["vitality"] = "at_risk"
+                return SCORED[0]
+            return None
         gap = order_gap(customer)
         recency = now - customer["orders"]["last"]
-        late = recency > SECOND_ORDER_EXPECTED if gap is None else recency / DAY / (gap + 1.0) > AT_RISK_AT_GAPS
+        late = recency > evidence.second_order if gap is None else recency / DAY / (gap + 1.0) > AT_RISK_AT_GAPS
         if late:
             stage["vitality"] = "at_risk"
             return "overdue"
@@ -257,6 +309,8 @@ def _facts(customer: Customer) -> dict[str, Any]:
             facts["orders.last_at"] = customer["orders"]["last"]
     if lines := cart_lines(customer):
         facts["cart.lines"] = len(lines)
+    if (told := customer.get("scores", {}).get("churn")) is not None and told[0] is not None:
+        facts["score.churn"] = told[0]
     if "session" in customer:
         facts["session.count"] = customer["session"]["count"]
     return facts

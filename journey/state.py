@@ -16,7 +16,7 @@ from journey.entries import encode
 from journey.errors import FoldVersionError, StateVersionError
 
 STATE_VERSION: Final = 1
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 
 
 class Stage(TypedDict):
@@ -26,6 +26,7 @@ class Stage(TypedDict):
     vitality: str  # active, at_risk, lapsed
     since: int  # since when the stage has its present name
     weekly: NotRequired[int]  # next weekly look at a buyer
+    calm: NotRequired[int]  # weekly looks in a row at which somebody at risk had a low score
     returned: NotRequired[int]  # a lapsed buyer came back then, and has not ordered since
 
 
@@ -52,6 +53,12 @@ class Customer(TypedDict):
     evaluated: NotRequired[int]  # journal time of the last cart, wish or look at an item of the cart
     advocated: NotRequired[int]  # journal time of the last sign of advocacy
     use_days: NotRequired[list[int]]
+    rhythm: NotRequired[dict[str, Any]]  # of orders, exponentially weighted in the order of arrival
+    profile: NotRequired[dict[str, float]]  # item: forward-decayed count of orders with it
+    waiting: NotRequired[list[Any]]  # rows of churn whose horizon has not ended, oldest first
+    visit: NotRequired[list[Any]]  # rows of intent of the visit that goes on
+    scores: NotRequired[dict[str, list[Any]]]  # slot: [value or None, version, labels, journal time]
+    segment: NotRequired[dict[str, Any]]  # k, name, since, version, looks
     historical: NotRequired[bool]  # the last event was an import: nothing is sent
     stage: Stage
     timers: dict[str, int]
@@ -68,7 +75,7 @@ class Partition(TypedDict):
     at: int  # offset of the last page folded
     now: int  # journal time, ms
     applied: dict[str, int]  # highest offset applied for each source partition
-    models: dict[str, int]
+    models: dict[str, list[Any]]  # in force: slot: [model, version, sha256]
     config: str | None
     clock: str
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from journey.events import MINUTE, SECOND
 from journey.ids import derive
 
+SEGMENT_CHANGED: Final = "journey.segment_changed.v1"
 STAGE_CHANGED: Final = "journey.stage_changed.v1"
 TRIGGER: Final = "journey.trigger.v1"
 
@@ -71,22 +73,51 @@ def trigger_id(run: str, step: str) -> str:
 
 
 def stage_changed(
-    key: str, now: int, change: tuple[str | None, str], text: str, facts: dict[str, Any], cause: Cause | None, due: int
+    key: str,
+    now: int,
+    change: tuple[str | None, str],
+    text: str,
+    facts: dict[str, Any],
+    cause: Cause | None,
+    due: int,
+    scores: Sequence[dict[str, Any]] = (),
 ) -> Trigger:
     """Return the event that says a customer moved to another stage.
 
     ``cause`` is None when a timer moved it; then ``due`` (ms) names the
-    moment the timer was set for, and is part of the id.
+    moment the timer was set for, and is part of the id. ``scores`` are those
+    the move rests on.
     """
+    return _changed(STAGE_CHANGED, "/stages", key, now, change, text, facts, cause, due, scores)
+
+
+def segment_changed(
+    key: str, now: int, change: tuple[str | None, str], text: str, facts: dict[str, Any], cause: Cause | None, due: int
+) -> Trigger:
+    """Return the event that says a customer moved to another segment; ``cause`` and ``due`` as of a stage."""
+    return _changed(SEGMENT_CHANGED, "/segments", key, now, change, text, facts, cause, due, ())
+
+
+def _changed(
+    kind: str,
+    source: str,
+    key: str,
+    now: int,
+    change: tuple[str | None, str],
+    text: str,
+    facts: dict[str, Any],
+    cause: Cause | None,
+    due: int,
+    scores: Sequence[dict[str, Any]],
+) -> Trigger:
     before, after = change
     because = cause.message_id if cause is not None else f"timer:{due}"
-    name = "ch_" + derive(STAGE_CHANGED, key, because, after)
+    name = "ch_" + derive(kind, key, because, after)
+    reason: dict[str, Any] = {"text": text, "causes": [] if cause is None else [cause.shown()], "facts": facts}
+    if scores:
+        reason["scores"] = list(scores)
     body = {
-        "specversion": "1.0", "type": STAGE_CHANGED, "id": name, "source": "/stages", "subject": key,
-        "time": rfc3339(now), "causationid": because,
-        "data": {
-            "from": before, "to": after, "customer": who(key),
-            "reason": {"text": text, "causes": [] if cause is None else [cause.shown()], "facts": facts},
-        },
+        "specversion": "1.0", "type": kind, "id": name, "source": source, "subject": key, "time": rfc3339(now),
+        "causationid": because, "data": {"from": before, "to": after, "customer": who(key), "reason": reason},
     }  # fmt: skip
     return Trigger(key, name, body)

@@ -17,18 +17,24 @@ from aiokafka.errors import KafkaError
 
 from journey.ticks import tick_at, wants_tick
 from streams import epochs, faust_fixes, speech, topics, web
+from streams.agents.adopt import Adopt
 from streams.agents.engine import Engine, Now
 from streams.agents.ingest import Ingest
+from streams.agents.learn import Learn, School
 from streams.appends import Log
+from streams.at_hand import AtHand
+from streams.checkpoints import Checkpoints
 from streams.chunks import ChunkSchema, chunk_scheduler
 from streams.collector import calm
-from streams.control import ControlTail
+from streams.control import ControlLog, ControlTail
 from streams.customers import Customers
 from streams.epochs import Plan
 from streams.errors import LogTruncatedError, SettingsError, ShellError
+from streams.models_log import ModelsLog
 from streams.read_model import NoReadModel, ReadModel, RedisReadModel
 from streams.recovery import Recovery
-from streams.settings import Settings
+from streams.settings import EXAMPLE_KEY, Settings
+from streams.snapshots import keys_of
 from streams.stores import MemoryStore, Store
 from streams.tables import CustomerTable
 from streams.topics import Admin
@@ -38,8 +44,11 @@ from streams.watchdog import LoopWatch
 
 log = logging.getLogger("journey.app")
 
-ROLES: Final = ("ingest", "engine")
+ROLES: Final = ("ingest", "engine", "learn")
 PAGES_IN_CHUNK: Final = 4
+SAMPLES_IN_CHUNK: Final = 100  # between two of them a revocation is noticed
+SNAPSHOTS_IN_CHUNK: Final = 8
+SNAPSHOT_BATCH: Final = 900_000  # bytes: a snapshot is one record, however small batches are set
 TICK_LOOK: Final = 0.25  # s between two looks at the timers
 TICK_RETRY: Final = 2.0  # s after a look that failed
 EPOCH_RETRY: Final = 5.0  # s
@@ -130,7 +139,10 @@ def build_engine(settings: Settings, address: str | None = None) -> Role:
     """Return the app that folds the journal."""
     name = settings.topic(topics.JOURNAL)
     app = _app(settings, "engine", {name: PAGES_IN_CHUNK}, address, table_standby_replicas=0, Table=CustomerTable)
-    table = Customers(open_store(settings), topics.changelog(settings))
+    at_hand = AtHand(settings)
+    table = Customers(
+        open_store(settings), topics.changelog(settings), at_hand.library, at_hand.for_partition, settings.source
+    )
     recovery = Recovery(settings, table)
     app.Table(
         settings.topic(topics.TABLE), partitions=settings.partitions, key_type=bytes, value_type=bytes,
@@ -139,8 +151,8 @@ def build_engine(settings: Settings, address: str | None = None) -> Role:
     journal = Log(settings.kafka_url, settings.batch_bytes)
     read_model: ReadModel = NoReadModel()
     if settings.redis_url:
-        read_model = RedisReadModel(settings.redis_url, table.read, table.stored, settings.topic_prefix)
-    agent = Engine(app, settings, journal, table, read_model, CLOCK)
+        read_model = RedisReadModel(settings.redis_url, table.read, table.stored, settings.topic_prefix, table.sight)
+    agent = Engine(app, settings, journal, table, read_model, CLOCK, at_hand)
     recovery.step = agent.step
     started = asyncio.Event()
 
@@ -148,6 +160,7 @@ def build_engine(settings: Settings, address: str | None = None) -> Role:
     async def engine(stream: Any) -> None:
         with faust_fixes.fail_stop():
             await journal.start()
+            at_hand.start()
             if isinstance(read_model, RedisReadModel):
                 read_model.start()
         started.set()
@@ -169,6 +182,7 @@ def build_engine(settings: Settings, address: str | None = None) -> Role:
     async def stop(sender: Any, **_: Any) -> None:
         if isinstance(read_model, RedisReadModel):
             await read_model.stop()
+        await at_hand.stop()
         await journal.stop()
 
     @app.task
@@ -210,7 +224,53 @@ async def _tick(agent: Engine, unread: Unread, settings: Settings) -> None:
             await agent.tick(shard.number, at)
 
 
-BUILDERS: Final = {"ingest": build_ingest, "engine": build_engine}
+def build_learn(settings: Settings, address: str | None = None) -> Role:
+    """Return the app that learns from samples, and adopts what was learned."""
+    from journey import training  # loads River: a second that other roles need not wait
+
+    if settings.model_key == EXAMPLE_KEY:
+        log.warning("models are signed with the example key, which everybody knows: set JOURNEY_MODEL_KEY")
+    samples, models = settings.topic(topics.SAMPLES), settings.topic(topics.MODELS)
+    app = _app(
+        settings, "learn", {samples: SAMPLES_IN_CHUNK, models: SNAPSHOTS_IN_CHUNK}, address, table_standby_replicas=1
+    )  # no table: as in ingest
+    keys = keys_of(settings)
+    writer, control = Log(settings.kafka_url, SNAPSHOT_BATCH), ControlLog(settings)
+    school = School(training.FAMILIES, training.new_learner, training.restore_learner)
+    agent = Learn(
+        app, settings, writer, ModelsLog(settings, keys), Checkpoints(settings, writer), school, keys, CLOCK.steady
+    )
+    adopter = Adopt(app, settings, writer, control, keys, agent.counts)
+
+    @app.agent(app.topic(samples, schema=ChunkSchema(), maxsize=16), name=settings.app_id("learn"))
+    async def learn(stream: Any) -> None:
+        with faust_fixes.fail_stop():
+            await writer.start()
+        await agent.run(stream)
+
+    @app.agent(app.topic(models, schema=ChunkSchema(), maxsize=16), name=settings.app_id("adopt"))
+    async def adopt(stream: Any) -> None:
+        with faust_fixes.fail_stop():
+            await writer.start()
+            await control.start()
+        await adopter.run(stream)
+
+    faust_fixes.after_recovery.append(agent.begin)
+    faust_fixes.after_recovery.append(adopter.begin)
+
+    @app.on_partitions_revoked.connect(weak=False)
+    async def revoked(sender: Any, revoked: Any, **_: Any) -> None:
+        agent.forget(app)
+
+    @app.on_before_shutdown.connect(weak=False)
+    async def stop(sender: Any, **_: Any) -> None:
+        await control.stop()
+        await writer.stop()
+
+    return Role("learn", app, agent)
+
+
+BUILDERS: Final = {"ingest": build_ingest, "engine": build_engine, "learn": build_learn}
 
 
 def parse_roles(text: str) -> list[str]:

@@ -38,7 +38,7 @@ from rich.table import Table
 from journey.errors import BadTimeError, JourneyError
 from journey.features import CATALOGUE
 from journey.triggers import rfc3339
-from streams import cli_epochs, cli_ops, compiled, epochs, inspect, topics
+from streams import cli_audit, cli_config, cli_epochs, cli_models, cli_ops, compiled, epochs, inspect, topics
 from streams import replay as replays
 from streams.arrivals import parse_time
 from streams.collector import calm
@@ -64,7 +64,10 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(cache_app, name="cache")
 
+cli_audit.register(app)
+cli_config.register(app)
 cli_epochs.register(app)
+cli_models.register(app)
 cli_ops.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]

@@ -1,4 +1,4 @@
-"""The control topic as ingest reads it beside its own share: which clock, and how far the loader has come."""
+"""The control topic, read beside the journal: by ingest (which clock, how far the loader has come), by who adopts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from journey.adoptions import Standing
 from streams import topics
 from streams.settings import Settings
 
@@ -100,3 +101,43 @@ class ControlTail:
                 self._marks.append((message["at"], dict(message.get("ends", ()))))
         except (ValueError, KeyError, TypeError):
             log.warning("a control message that cannot be read: its dead letter says why")
+
+
+class ControlLog:
+    """What the control topic says of models, up to its end whenever it is asked; part of no consumer group."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tp = TopicPartition(settings.topic(topics.CONTROL), 0)
+        self._url = settings.kafka_url
+        self._consumer: Any = None
+        self.standing = Standing()
+
+    async def start(self) -> ControlLog:
+        """Connect, once; the consumer belongs to the running event loop."""
+        if self._consumer is None:
+            self._consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._url, enable_auto_commit=False, auto_offset_reset="earliest",
+                fetch_max_wait_ms=100,
+            )  # fmt: skip
+            await self._consumer.start()
+            self._consumer.assign([self._tp])
+            await self._consumer.seek_to_beginning(self._tp)
+        return self
+
+    async def stop(self) -> None:
+        """Close."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def read(self) -> Standing:
+        """Return what all messages that are in the topic now amount to."""
+        end = (await self._consumer.end_offsets([self._tp]))[self._tp]
+        while await self._consumer.position(self._tp) < end:
+            fetched = await self._consumer.getmany(self._tp, timeout_ms=200)
+            for record in fetched.get(self._tp, ()):
+                try:
+                    message = orjson.loads(record.value)
+                except ValueError:
+                    continue  # ingest has written its dead letter
+                self.standing.take(message)
+        return self.standing

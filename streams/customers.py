@@ -8,7 +8,7 @@ group, and ``min.compaction.lag.ms`` covers the time between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,12 +16,17 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from journey.documents import UNAIDED, Sight
 from journey.engine import Shard
-from journey.state import Customer, read_customer, stamp
+from journey.samples import JOURNAL
+from journey.scoring import Library
+from journey.state import Customer, Partition, partition_key, read_customer, read_partition, stamp
 from journey.timers import Agenda
 from streams.appends import Appended, Record
 from streams.errors import ForeignWriteError, RevokedError, TableRecordError
 from streams.stores import NOTHING, Mark, Progress, Store, mark, not_open
+
+Prepare = Callable[[Partition], Awaitable[None]]
 
 NOTED: Final = 2_000  # stored records whose timers are noted at a time
 
@@ -64,10 +69,20 @@ class Customers:
         Where the records are kept.
     changelog
         Name of the topic they are written to.
+    library, prepare
+        Where the models are that the partitions use, and what brings those
+        of a partition before its working copy is built.
+    journal
+        What samples call their source.
     """
 
-    def __init__(self, store: Store, changelog: str) -> None:
+    def __init__(
+        self, store: Store, changelog: str, library: Library | None = None, prepare: Prepare | None = None,
+        journal: str = JOURNAL,
+    ) -> None:  # fmt: skip
         self.store, self.changelog = store, changelog
+        self.library = Library() if library is None else library
+        self._prepare, self._journal = prepare, journal
         self._held: dict[int, Held] = {}
 
     def read(self, partition: int, key: bytes) -> bytes | None:
@@ -184,7 +199,10 @@ class Customers:
     async def build(self, partition: int) -> None:
         """Build the working copy of a partition from what is stored, in turns with whatever else runs."""
         held = self._ours(partition)
-        shard = Shard(partition, partial(self.store.get, partition), ())
+        raw = self.store.get(partition, partition_key(partition))
+        if raw is not None and self._prepare is not None:
+            await self._prepare(read_partition(raw, partition))
+        shard = Shard(partition, partial(self.store.get, partition), (), self.library, self._journal)
         if held.agenda is not None:
             shard.agenda = held.agenda
         else:
@@ -218,7 +236,9 @@ class Customers:
         """
         held = self._ours(partition)
         if held.shard is None:
-            held.shard = Shard(partition, partial(self.store.get, partition), self.store.scan(partition))
+            held.shard = Shard(
+                partition, partial(self.store.get, partition), self.store.scan(partition), self.library, self._journal
+            )
         return held.shard
 
     def rebuild(self, partition: int, poisoned: set[tuple[int, int]]) -> Shard:
@@ -231,6 +251,11 @@ class Customers:
     def shards(self) -> list[Shard]:
         """Return the working copies there are."""
         return [held.shard for held in self._held.values() if held.shard is not None]
+
+    def sight(self, partition: int) -> Sight:
+        """Return what is in force in a journal partition; nothing when it is not ours."""
+        held = self._held.get(partition)
+        return UNAIDED if held is None or held.shard is None else Sight(held.shard.models, held.shard.declared)
 
     def size(self) -> int:
         """Return how many records are held, about: customers, and one for each journal partition."""

@@ -45,7 +45,7 @@ from streams.shop import open_shop
 from streams.topics import Admin
 from streams.unread import Unread
 
-SHOP_RATE: Final = 1500.0  # events a second: fast enough for a minute, slow enough to watch
+SHOP_RATE: Final = 2500.0  # events a second: fast enough for a minute, slow enough to watch
 SLICE: Final = 50
 PARTITIONS: Final = 4
 STAGES: Final = ("awareness", "interest", "evaluation", "purchase", "use", "loyalty", "churn")

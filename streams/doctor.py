@@ -22,7 +22,7 @@ from journey.state import FOLD_VERSION, partition_key
 from streams import compiled, epochs, faust_fixes, read_model, status, topics
 from streams.errors import ShellError, StaleBuildError
 from streams.logs import consumer, partitions_of, spans_of
-from streams.settings import Settings
+from streams.settings import EXAMPLE_KEY, Settings
 from streams.topics import Admin
 
 PATIENCE: Final = 20.0  # s for each look
@@ -50,7 +50,7 @@ Places = Mapping[str, Mapping[int, tuple[int, int]]]
 
 async def examine(settings: Settings, wall: int) -> list[Finding]:
     """Return what was found, in the order in which to mend it; ``wall`` is the time now in ms."""
-    found = [*of_program(), *of_store(settings)]
+    found = [*of_program(), *of_store(settings), of_key(settings)]
     reached = await _looked("the broker", _cluster(settings))
     found += reached
     if reached[0].level == "ok":  # else nothing of the rest can be seen
@@ -145,6 +145,15 @@ def of_store(settings: Settings) -> list[Finding]:
         todo = "make room; a customer takes some 0.7 KB there"
         return [Finding("warning", f"store: {left / 2**20:,.0f} MB are left at {folder}", todo)]
     return [Finding("ok", f"store: customers are kept in {folder}")]
+
+
+def of_key(settings: Settings) -> Finding:
+    """Look at the key that signs models."""
+    if settings.model_key == EXAMPLE_KEY:
+        todo = "set JOURNEY_MODEL_KEY to a secret, the same for all workers; what is signed by now stays readable with "
+        text = "models: signed with the example key, which everybody knows"
+        return Finding("warning", text, f"{todo}JOURNEY_MODEL_KEY_OLD={EXAMPLE_KEY}")
+    return Finding("ok", "models: signed with a key of your own")
 
 
 async def _redis(settings: Settings) -> list[Finding]:

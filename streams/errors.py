@@ -91,6 +91,41 @@ class RawCutError(ShellError):
     """
 
 
+class SnapshotError(ShellError):
+    """A snapshot of a model cannot be used: it is not what its envelope says, or is worth nothing.
+
+    Operator: nothing, as a rule: the version before stays in force. If it comes
+    again and again, look at ``journey models`` and report what the log says.
+    """
+
+
+class SignatureError(SnapshotError):
+    """A snapshot of a model is not signed with a key of ours: it was not even decoded.
+
+    Operator: give all workers the same ``JOURNEY_MODEL_KEY``. After a change of
+    the key keep the one before as ``JOURNEY_MODEL_KEY_OLD`` for as long as
+    versions signed with it are adopted. If the keys are right, find out who
+    else writes to ``journey.models``.
+    """
+
+
+class CheckpointError(ShellError):
+    """What a learner had learned is not there any more, or is of a newer version of this program.
+
+    Operator: keep the topics. Restore ``journey.checkpoints`` from a backup, or
+    start the version of the worker that wrote it. Else stop the role ``learn``
+    and delete its consumer group: it learns anew from all samples that are
+    kept; versions that were published stay as they are.
+    """
+
+
+class SlotError(ShellError):
+    """A slot cannot get the version that was asked for.
+
+    Operator: do what the message says. What is in force is as it was.
+    """
+
+
 class RevokedError(ShellError):
     """A partition was taken away while something of it was still being folded.
 

@@ -29,25 +29,13 @@ from typing import Any, Final
 import orjson
 
 from journey.entries import compact
+from journey.events import MINOR_DIGITS
 from journey.ids import customer_key, derive, is_blocked
 from journey.triggers import rfc3339
 from streams.errors import FileFormatError
 from streams.raw import TOPIC_OF_CLASS, RawRecord
 
 COLUMNS: Final = ("ts", "customer_id", "type", "item_id", "category", "value", "quantity", "extra")
-
-# digits after the point of a major unit, ISO 4217; two where nothing is said
-MINOR_DIGITS: Final[Mapping[str, int]] = MappingProxyType(
-    {
-        code: digits
-        for digits, codes in (
-            (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"),
-            (3, "BHD IQD JOD KWD LYD OMR TND"),
-            (4, "CLF UYW"),
-        )
-        for code in codes.split()
-    }
-)
 
 # Twice what an event may have: more is refused on arrival in any case, and Kafka would not take it.
 _VALUE_BYTES_MAX: Final = 65_536

@@ -11,12 +11,13 @@ from typing import Any, Final
 import orjson
 from rich.markup import escape
 
-from journey.features import document
+from journey.documents import UNAIDED, Sight, document
 from journey.ids import derive, route
-from journey.state import partition_key, read_customer, stamp
+from journey.state import partition_key, read_customer, read_partition, stamp
 from streams import topics
 from streams.appends import Log
 from streams.arrivals import parse_time
+from streams.at_hand import AtHand
 from streams.errors import NotFoundError, ShellError
 from streams.logs import consumer, partitions_of, read_all, read_partitions, spans_of
 from streams.read_model import AWAY, RedisReader
@@ -83,15 +84,29 @@ async def stored_customer(settings: Settings, name: str) -> tuple[dict[str, Any]
         for key in keys_of(name):
             (tp,) = [one for one in tps if one.partition == route(key, len(tps))]
             newest: bytes | None = None
+            partition: bytes | None = None
             async for _, records in read_partitions(client, await spans_of(client, [tp])):
                 for record in records:
                     if record.key == key.encode() and (newest is None or stamp(record.value) >= stamp(newest)):
                         newest = record.value
+                    elif record.key == partition_key(tp.partition):
+                        partition = record.value
             if newest is not None:
-                customer = read_customer(newest)
-                return orjson.loads(newest), document(customer, tp.partition)[1]
+                sight = await sight_of(AtHand(settings), tp.partition, partition)
+                return orjson.loads(newest), document(read_customer(newest), tp.partition, sight)[1]
     msg = f"no customer {name}: nothing with this user id or anonymous id was ever journalled here"
     raise NotFoundError(msg)
+
+
+async def sight_of(at_hand: AtHand, number: int, raw: bytes | None) -> Sight:
+    """Return what is in force in a journal partition, by its record."""
+    if raw is None:
+        return UNAIDED
+    partition = read_partition(raw, number)
+    await at_hand.for_partition(partition)
+    models = {slot: at_hand.library.get(*named) for slot, named in partition["models"].items()}
+    config = partition["config"]
+    return Sight(models, None if config is None else at_hand.library.config(config))
 
 
 async def follow(
@@ -245,11 +260,15 @@ async def rebuild_cache(settings: Settings, on_progress: Callable[[int, int], No
     done = 0
     try:
         await reader.clear()
+        at_hand = AtHand(settings)
         for number, cut in cuts.items():
+            sight = await sight_of(at_hand, number, cut.records.get(partition_key(number)))
             rows = [(key, value) for key, value in cut.records.items() if not key.startswith(b"\0")]
             for start in range(0, len(rows), MOST_AT_ONCE):
                 part = rows[start : start + MOST_AT_ONCE]
-                await reader.show([(key.decode(), *document(read_customer(value), number)) for key, value in part])
+                await reader.show(
+                    [(key.decode(), *document(read_customer(value), number, sight)) for key, value in part]
+                )
                 done += len(part)
                 if on_progress is not None:
                     on_progress(done, total)
@@ -266,7 +285,7 @@ async def rebuild_cache(settings: Settings, on_progress: Callable[[int, int], No
 def trigger_line(event: dict[str, Any]) -> str:
     """Return a trigger in one line, as Rich markup."""
     data = event["data"]
-    if event["type"] == "journey.stage_changed.v1":
+    if event["type"] in ("journey.stage_changed.v1", "journey.segment_changed.v1"):
         what = f"[cyan]{data['from'] or 'new'} -> {data['to']}[/]"
     else:
         what = f"[yellow]{escape(data['journey'])}: {escape(data['action'])}[/]"

@@ -11,11 +11,18 @@ from prometheus_client.registry import Collector
 
 # name of a count of a role: metric (a counter), and what it is
 COUNTS: Final = {
-    "events": ("journey_events", "Events done: raw ones by ingest, journal entries by the engine."),
+    "events": ("journey_events", "Events done: raw ones by ingest, journal entries by the engine, samples."),
     "pages": ("journey_pages", "Journal pages folded."),
     "triggers": ("journey_triggers", "Triggers sent."),
     "repeats": ("journey_repeats_skipped", "Journal entries skipped because they were applied before."),
     "poison": ("journey_poison", "Journal entries that nobody can fold."),
+    "published": ("journey_models_published", "Snapshots of models published."),
+    "fits": ("journey_model_fits", "Models computed by a batch library."),
+    "adopted": ("journey_models_adopted", "Snapshots of models put in force."),
+    "refused": ("journey_models_refused", "Snapshots of models that were not published or not adopted."),
+    "notices": ("journey_model_notices", "Alarms of models, such as a drift; the log has them."),
+    "bad_samples": ("journey_bad_samples", "Samples that no model can learn."),
+    "checkpoints": ("journey_checkpoints", "Checkpoints of learners written."),
     "gave_up": ("journey_marks_given_up", "Times ingest went on without the loader's mark."),
     "align_waits": ("journey_align_waits", "Times ingest waited for a raw partition that brought nothing."),
     "align_gave_up": ("journey_align_gave_up", "Raw partitions that ingest went on without."),

@@ -18,7 +18,7 @@ import orjson
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from journey.features import document
+from journey.documents import UNAIDED, Sight, document
 from journey.state import read_customer, stamp
 
 log = logging.getLogger("journey.read_model")
@@ -108,6 +108,8 @@ class RedisReadModel:
         Returns the records of a journal partition.
     prefix
         Before every key in Redis.
+    sight
+        Returns what is in force in a journal partition.
     """
 
     def __init__(
@@ -116,9 +118,10 @@ class RedisReadModel:
         read: Callable[[int, bytes], bytes | None],
         stored: Callable[[int], Iterable[tuple[bytes, bytes]]],
         prefix: str = "",
+        sight: Callable[[int], Sight] = lambda _partition: UNAIDED,
     ) -> None:
         self._redis: Any = aioredis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
-        self._read, self._stored, self._prefix = read, stored, prefix
+        self._read, self._stored, self._prefix, self._sight = read, stored, prefix, sight
         self._waiting: dict[str, int] = {}  # customer: partition
         self._at: dict[int, int] = {}  # partition: offset to show, where Redis does not show it yet
         self._shown: dict[int, int | None] = {}  # of the partitions we own: offset shown; None: not looked up yet
@@ -223,7 +226,7 @@ class RedisReadModel:
                 for key, partition in taken.items():
                     raw = self._read(partition, key.encode())
                     if raw is not None:
-                        reflects, shown = document(read_customer(raw), partition)
+                        reflects, shown = document(read_customer(raw), partition, self._sight(partition))
                         names.append(self._prefix + customer_name(key))
                         values += [reflects, ANONYMOUS_TTL if key.startswith("a:") else 0, orjson.dumps(shown)]
                 if names:

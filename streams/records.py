@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from journey.adoptions import HEX, NAME_CHARS, adoption, slot_of, time_of
 from journey.entries import Entry, compact
 from journey.errors import (
     BadFieldError,
@@ -131,7 +132,7 @@ def _as_event_error(fault: Any, event: dict[str, Any]) -> EventError:
 
 
 def parse_control(records: Sequence[RawMessage], partitions: int) -> list[Parsed]:
-    """Return the entries of control messages: each goes to every journal partition, a ``mark`` to none."""
+    """Return the entries of control messages: each goes to every journal partition, ``mark`` and ``freeze`` to none."""
     return [_control(record, partitions) for record in records]
 
 
@@ -155,6 +156,16 @@ def _control(record: RawMessage, partitions: int) -> Parsed:
             # of the events' own time: the clock entry begins a journal at no time at all
             at = record.timestamp if clock == "wall" else 0
             entry = {"k": "clock", "at": at, "src": src, "clock": clock}
+        elif kind == "adopt":
+            # it moves no time: a model counts from where it lies, and what it has learned is of the past
+            entry = cast("Entry", {"at": 0, "src": src, **adoption(message)})
+            return Parsed(time_of(message), _everywhere(entry, partitions), None)
+        elif kind == "config":
+            # nor does this; it is in force from where it lies
+            entry = cast("Entry", {"k": kind, "at": 0, "src": src, **_configuration(message)})
+        elif kind in ("freeze", "unfreeze"):
+            slot_of(message)
+            return Parsed(record.timestamp, (), None)
         else:
             msg = f"{kind!r:.100} is not a known control message"
             raise UnknownTypeError(msg, field="k")
@@ -162,8 +173,28 @@ def _control(record: RawMessage, partitions: int) -> Parsed:
         return _refused(record, error)
     if kind == "mark":
         return Parsed(entry["at"], (), None)
+    return Parsed(entry["at"], _everywhere(entry, partitions), None)
+
+
+def _configuration(message: dict[str, Any]) -> dict[str, str]:
+    sha256 = message.get("sha256")
+    if not isinstance(sha256, str) or len(sha256) != 64 or not HEX.issuperset(sha256):
+        msg = "64 hexadecimal digits in lower case"
+        raise BadFieldError(msg, field="sha256")
+    told = {"sha256": sha256}
+    for name in ("engine", "tzdata"):
+        version = message.get(name)
+        if version is not None:
+            if not isinstance(version, str) or len(version) > NAME_CHARS:
+                msg = f"a text of {NAME_CHARS} characters at most"
+                raise BadFieldError(msg, field=name)
+            told[name] = version
+    return told
+
+
+def _everywhere(entry: Entry, partitions: int) -> tuple[tuple[int, bytes], ...]:
     encoded = compact(orjson.dumps(entry))
-    return Parsed(entry["at"], tuple((number, encoded) for number in range(partitions)), None)
+    return tuple((number, encoded) for number in range(partitions))
 
 
 # ---- dead letters ----------------------------------------------------------------------------------------------------

@@ -19,11 +19,13 @@ from aiokafka import TopicPartition
 
 from journey.engine import PoisonError, Shard, fold
 from journey.entries import read_page
+from journey.state import partition_key, read_partition
 from streams import topics
 from streams.appends import Log
+from streams.at_hand import AtHand
 from streams.collector import calm
 from streams.logs import consumer, partitions_of
-from streams.replay import live_cuts
+from streams.replay import Cut, live_cuts
 from streams.settings import Settings
 
 Told = Callable[[int], None]  # entries so far
@@ -127,7 +129,9 @@ def _in_process(slot: int, target: Settings, numbers: list[int]) -> dict[int, di
 async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], told: Told) -> dict[int, dict[str, Any]]:
     """Fold some partitions up to ``ends``, by partition: what they say may change until they are known."""
     cuts = await live_cuts(target, only=numbers)
-    shards = {number: Shard(number, cut.records.get, cut.records.items()) for number, cut in cuts.items()}
+    at_hand = AtHand(target)
+    await at_hand.read_all()
+    shards = {number: await _shard(at_hand, target, cut) for number, cut in cuts.items()}
     entries = 0
     async with consumer(target) as client:
         waiting = [tp for tp in await partitions_of(client, target.topic(topics.JOURNAL)) if tp.partition in cuts]
@@ -140,11 +144,12 @@ async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], t
             fetched = await client.getmany(*waiting, timeout_ms=int(LOOK * 1000))
             for tp, records in fetched.items():
                 number = tp.partition
+                await at_hand.for_pages(record.value for record in records)
                 try:
                     entries += _fold_records(shards[number], records, ends[number])
                 except PoisonError as poison:  # the live epoch has written its dead letter
                     cut = cuts[number]
-                    fresh = Shard(number, cut.records.get, cut.records.items())
+                    fresh = await _shard(at_hand, target, cut)
                     fresh.poisoned = shards[number].poisoned | {(poison.offset, poison.index)}
                     shards[number] = fresh
                     client.seek(tp, cut.at + 1)
@@ -157,6 +162,14 @@ async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], t
     finally:
         await writer.stop()
     return {number: dict(shard.partition) for number, shard in shards.items()}
+
+
+async def _shard(at_hand: AtHand, target: Settings, cut: Cut) -> Shard:
+    """Return the working copy of a partition as a cut has it, with the models that are in force there."""
+    raw = cut.records.get(partition_key(cut.partition))
+    if raw is not None:
+        await at_hand.for_partition(read_partition(raw, cut.partition))
+    return Shard(cut.partition, cut.records.get, cut.records.items(), at_hand.library, target.source)
 
 
 async def _is_read(client: Any, tp: TopicPartition, end: int) -> bool:
@@ -176,5 +189,6 @@ def _fold_records(shard: Shard, records: Sequence[Any], end: int) -> int:
         page = read_page(record.value)
         fold(shard, record.offset, page)
         shard.triggers.clear()
+        shard.samples.clear()
         entries += len(page)
     return entries

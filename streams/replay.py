@@ -17,11 +17,16 @@ import orjson
 from aiokafka import TopicPartition
 
 from journey.engine import PoisonError, Shard, fold
-from journey.entries import read_page
+from journey.entries import encode, read_page
+from journey.positions import entry_position
+from journey.samples import FAMILIES, JOURNAL, position_of
+from journey.scoring import Library
 from journey.state import FOLD_VERSION, partition_key, read_partition, stamp
 from streams import topics
+from streams.at_hand import AtHand
 from streams.errors import ShellError
 from streams.logs import consumer, partitions_of, read_partitions, spans_of
+from streams.relearn import relearn
 from streams.settings import Settings
 
 Progress = Callable[[int, int], None]  # pages and entries so far
@@ -51,6 +56,8 @@ class Folded:
     pages: int = 0
     entries: int = 0
     trigger_ids: dict[str, int] = field(default_factory=dict)  # id: offset of the page that caused it
+    samples: Samples = field(default_factory=dict)
+    since: int = -1  # samples of pages above it are counted: those before were an earlier epoch's
 
     def records(self) -> dict[bytes, bytes]:
         """Return every record as its canonical bytes."""
@@ -62,11 +69,32 @@ class Folded:
         return self.shard.partition["at"]
 
 
-def empty(partition: int, poisoned: set[tuple[int, int]] | None = None) -> Folded:
+class Run:
+    """The samples of one family from one journal partition: how many, and the hash of all of them in order."""
+
+    def __init__(self) -> None:
+        self.count, self.highest = 0, (-1, -1)
+        self._whole = hashlib.blake2b(digest_size=16)
+
+    def add(self, place: tuple[int, int], sample: bytes) -> None:
+        """Take the next one; what is not above the highest is a repeat."""
+        if place > self.highest:
+            self.highest = place
+            self.count += 1
+            self._whole.update(len(sample).to_bytes(4, "big") + sample)
+
+    @property
+    def digest(self) -> str:
+        """The hash so far."""
+        return self._whole.hexdigest()
+
+
+Samples = dict[str, Run]  # by family
+
+
+def empty(partition: int, library: Library | None = None, journal: str = JOURNAL, since: int = -1) -> Folded:
     """Return a partition nothing of which is folded."""
-    shard = Shard(partition, lambda _key: None, ())
-    shard.poisoned = poisoned or set()
-    return Folded(shard)
+    return Folded(Shard(partition, lambda _key: None, (), library, journal), since=since)
 
 
 def fold_page(folded: Folded, offset: int, value: bytes) -> None:
@@ -80,6 +108,13 @@ def fold_page(folded: Folded, offset: int, value: bytes) -> None:
         for trigger in triggers:
             folded.trigger_ids.setdefault(trigger.id, offset)
         triggers.clear()
+    samples = folded.shard.samples
+    if samples:
+        if offset > folded.since:
+            for _, sample in samples:
+                _, position, number = position_of(sample)
+                folded.samples.setdefault(sample["model"], Run()).add((position, number), encode(sample))
+        samples.clear()
 
 
 async def replay(
@@ -102,15 +137,23 @@ async def replay(
     ------
     ShellError
         The journal no longer begins at its beginning.
+    MissingModelError
+        A snapshot that it adopts is not there, or not as it was signed and adopted.
     """
     done: dict[int, Folded] = {}
+    at_hand = AtHand(settings)
+    await at_hand.read_all()
+
+    def begin_anew(number: int) -> Folded:
+        return empty(number, at_hand.library, settings.source, settings.epoch.since.get(number, -1))
+
     async with consumer(settings) as client:
         spans = await spans_of(client, await partitions_of(client, settings.topic(topics.JOURNAL)))
         for tp, (begin, end) in spans.items():
             if begin > 0:
                 text = f"{tp.topic}/{tp.partition} begins at {begin}: its beginning is gone, nothing can be replayed"
                 raise ShellError(text)
-            done[tp.partition] = empty(tp.partition)
+            done[tp.partition] = begin_anew(tp.partition)
             if ends is not None:
                 spans[tp] = (0, min(end, ends.get(tp.partition, 0)))
         # an entry that nobody can fold is left out, and its partition folded again from the beginning
@@ -121,6 +164,7 @@ async def replay(
                 if tp in stopped:
                     continue
                 folded = done[tp.partition]
+                await at_hand.for_pages(record.value for record in records)
                 try:
                     for record in records:
                         if until is not None and any(entry["at"] > until for entry in read_page(record.value)):
@@ -128,7 +172,8 @@ async def replay(
                             break
                         fold_page(folded, record.offset, record.value)
                 except PoisonError as poison:
-                    done[tp.partition] = empty(tp.partition, folded.shard.poisoned | {(poison.offset, poison.index)})
+                    done[tp.partition] = begin_anew(tp.partition)
+                    done[tp.partition].shard.poisoned = folded.shard.poisoned | {(poison.offset, poison.index)}
                     again[tp] = spans[tp]
                     stopped.add(tp)
                 if on_progress is not None:
@@ -245,6 +290,11 @@ class Verdict:
     differences: list[Difference]
     duplicates: int
     events: int
+    samples: int
+    samples_different: list[str]  # family and journal partition
+    adopted: dict[str, list[str]]  # slot: the versions in force, by journal partition
+    models: int
+    models_different: list[str]
 
     def shown(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -256,6 +306,8 @@ class Verdict:
             "customers": self.customers, "pages": self.pages, "entries": self.entries, "events": self.events,
             "duplicates": self.duplicates, "triggers": self.triggers, "trigger_repeats": self.trigger_repeats,
             "triggers_missing": self.triggers_missing[:10], "triggers_surplus": self.triggers_surplus[:10],
+            "samples": self.samples, "samples_different": self.samples_different[:10], "adopted": self.adopted,
+            "models": self.models, "models_different": self.models_different[:10],
             "differences": [vars(one) for one in self.differences[:10]],
         }  # fmt: skip
 
@@ -294,7 +346,9 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
         name for number, one in folded.items() for name, at in one.trigger_ids.items() if at > since.get(number, -1)
     }
     missing = sorted(ours - sent) if not _is_cut_off(trigger_spans) else []
-    identical = not differences and not missing and not surplus
+    told, other = await _compare_samples(settings, folded)
+    relearned = await relearn(settings)
+    identical = not (differences or missing or surplus or other or relearned.different)
     return Verdict(
         identical=identical,
         digests=digests,
@@ -308,7 +362,45 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
         differences=differences,
         duplicates=duplicates,
         events=events,
+        samples=told,
+        samples_different=other,
+        adopted=_adopted(folded),
+        models=relearned.models,
+        models_different=relearned.different,
     )
+
+
+def _adopted(folded: dict[int, Folded]) -> dict[str, list[str]]:
+    """Return the versions in force of each slot; one where all partitions agree."""
+    found: dict[str, set[str]] = {}
+    for one in folded.values():
+        for slot, (model, version, _) in one.shard.partition["models"].items():
+            found.setdefault(slot, set()).add(f"{model}/{version}")
+    return {slot: sorted(versions) for slot, versions in sorted(found.items())}
+
+
+async def _compare_samples(settings: Settings, folded: dict[int, Folded]) -> tuple[int, list[str]]:
+    """Return how many samples the topic holds of what was folded, and which runs of them differ from the fold's."""
+    sent: dict[tuple[str, int], Run] = {}
+    topic = settings.topic(topics.SAMPLES)
+    async with consumer(settings) as client:
+        spans = await spans_of(client, [TopicPartition(topic, number) for number in range(len(FAMILIES))])
+        async for tp, records in read_partitions(client, spans):
+            family = FAMILIES[tp.partition]
+            for record in records:
+                sample = orjson.loads(record.value)
+                journal, number, position, count = sample["src"]
+                if journal == settings.source and position < entry_position(folded[number].at + 1, 0):
+                    sent.setdefault((family, number), Run()).add((position, count), record.value)
+    different = []
+    for index, family in enumerate(FAMILIES):
+        if spans[TopicPartition(topic, index)][0] > 0:
+            continue  # retention took the oldest: what is left cannot be compared
+        for number, one in folded.items():
+            ours, theirs = one.samples.get(family, Run()), sent.get((family, number), Run())
+            if (ours.count, ours.digest) != (theirs.count, theirs.digest):
+                different.append(f"{family} of journal partition {number}: {theirs.count} sent, {ours.count} folded")
+    return sum(run.count for run in sent.values()), different
 
 
 def _is_cut_off(spans: dict[TopicPartition, tuple[int, int]]) -> bool:

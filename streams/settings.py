@@ -13,6 +13,12 @@ from streams.errors import SettingsError
 
 PREFIX = "JOURNEY_"
 JOURNAL = "journey.journal"
+SAMPLES = "journey.samples"
+CHECKPOINTS = "journey.checkpoints"
+# what is made from one journal alone: another epoch's has its number in the name. Models are of all epochs: a rebuilt
+# journal adopts the versions that the first one did
+OF_A_JOURNAL = frozenset((JOURNAL, SAMPLES, CHECKPOINTS))
+EXAMPLE_KEY = "example-key-change-me"  # so that the demo works out of the box; `journey doctor` warns of it
 # read by make, tests and benchmarks, not by the program
 ELSEWHERE = frozenset(("JOURNEY_DATA",))
 
@@ -70,6 +76,17 @@ class Settings(BaseModel):
         str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
 
+    model_key: Annotated[
+        str, Field(min_length=16, repr=False, description="secret that signs models, the same everywhere")
+    ] = EXAMPLE_KEY
+    model_key_old: Annotated[
+        str | None, Field(min_length=16, repr=False, description="the one before, still believed after a change")
+    ] = None
+    promote: Annotated[str, Field(pattern="^(auto|manual)$", description="better challengers, auto or manual")] = (
+        "manual"
+    )
+    checkpoint_samples: Annotated[int, Field(ge=1, le=100_000, description="most samples learned again")] = 5000
+
     _epoch: Epoch = PrivateAttr(default_factory=Epoch)
 
     @property
@@ -85,12 +102,18 @@ class Settings(BaseModel):
 
     def app_id(self, role: str) -> str:
         """Return the id of a role's application, which is its consumer group."""
-        number = {"ingest": self._epoch.journal, "engine": self._epoch.state}.get(role, 1)
+        journal = self._epoch.journal
+        number = {"ingest": journal, "engine": self._epoch.state, "learn": journal}.get(role, 1)
         return f"{self.topic_prefix}journey-{role}{_numbered(number)}"
+
+    @property
+    def source(self) -> str:
+        """What samples call the journal: its name without the prefix."""
+        return JOURNAL + _numbered(self._epoch.journal)
 
     def topic(self, name: str) -> str:
         """Return a topic's full name."""
-        return self.topic_prefix + name + (_numbered(self._epoch.journal) if name == JOURNAL else "")
+        return self.topic_prefix + name + (_numbered(self._epoch.journal) if name in OF_A_JOURNAL else "")
 
 
 def _numbered(epoch: int) -> str:

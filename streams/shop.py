@@ -4,6 +4,14 @@ Nothing of it is drawn by chance. Every choice comes from a generator seeded
 by a hash of the seed and the customer's number, in whole numbers only, so the
 same arguments give the same bytes in every process, on every machine.
 
+Customers behave as one of ``STATES``, and some go from one to the next: who
+looked around buys once, who bought now and then becomes loyal, and every
+fourth regular lapses. What a model may learn is planted in what they do, each
+with exceptions: everybody has a rhythm of their own, tastes and favourites;
+who means to buy looks longer, at one item again, at one category; in
+``promotions`` there are coupons, and bargain hunters buy then only; some items
+are taken together (``BUNDLES``).
+
 Shares of the records (``ShopSummary`` has the counts):
 
 =====================  ==========================================================
@@ -23,7 +31,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import accumulate
 from types import MappingProxyType
@@ -38,6 +46,8 @@ from streams.raw import TOPIC_OF_CLASS, RawRecord
 
 START_MS: Final = 1_780_272_000_000  # 2026-06-01T00:00:00Z
 CURRENCY: Final = "EUR"
+CUSTOMERS: Final = 1000
+DAYS: Final = 180
 
 _T = TypeVar("_T")
 _Json = dict[str, Any]
@@ -50,40 +60,45 @@ _Json = dict[str, Any]
 class _State:
     """How a kind of customer behaves.
 
-    ``share`` of all customers in percent; ``weight`` of one customer in the
-    number of events; ``visit`` events of a usual visit; ``orders`` from, to;
-    ``abandons`` and ``known`` (tells who they are) in thousandths of visits
-    without an order and of customers; ``active`` from, to in percent of the
-    whole time.
+    ``share`` of all customers in percent, as what they are in the end; ``gap``
+    days between two orders, of which each customer has a mean of their own;
+    ``orders`` from, to, None as many as there is time for; ``looks`` days
+    between two visits without an order; ``stays`` of them in thousandths: that
+    another one follows; ``views`` events of a visit; ``abandons``, ``known``
+    (tells who they are) and ``coupons`` in thousandths of looks, customers and
+    of orders outside promotions; ``lines`` of a cart.
     """
 
     share: int
-    weight: int
-    visit: int
-    orders: tuple[int, int]
+    gap: tuple[int, int]
+    orders: tuple[int, int | None]
+    looks: tuple[int, int]
+    stays: int
+    views: tuple[int, int]
     abandons: int
     known: int
-    active: tuple[int, int]
+    coupons: int
+    lines: tuple[int, int]
 
 
 STATES: Final[Mapping[str, _State]] = MappingProxyType(
     {
         # looks, rarely fills a cart, never buys
-        "window_shopper": _State(30, 10, 6, (0, 0), 120, 300, (0, 100)),
+        "window_shopper": _State(30, (0, 0), (0, 0), (8, 34), 700, (2, 4), 30, 300, 0, (1, 1)),
         # fills carts and leaves them; buys at most once
-        "abandoner": _State(15, 17, 7, (0, 1), 650, 750, (0, 100)),
+        "abandoner": _State(14, (0, 0), (0, 1), (6, 16), 960, (2, 4), 850, 750, 60, (1, 3)),
         # one order, then now and then a look
-        "one_time": _State(17, 16, 7, (1, 1), 100, 850, (0, 100)),
-        # two or three orders
-        "repeat": _State(12, 32, 8, (2, 3), 200, 1000, (0, 100)),
-        # comes through campaigns and buys with coupons only
-        "bargain": _State(8, 30, 8, (2, 3), 450, 1000, (0, 100)),
-        # four orders or more, the first and the last as far apart as the time allows
-        "loyal": _State(8, 76, 8, (4, 9), 100, 1000, (0, 100)),
-        # two or three orders in the first half, then silence
-        "lapsing": _State(6, 31, 8, (2, 3), 150, 1000, (0, 45)),
+        "one_time": _State(10, (0, 0), (1, 1), (8, 20), 960, (2, 5), 40, 850, 60, (1, 2)),
+        # orders every month or so
+        "repeat": _State(12, (18, 30), (1, None), (25, 60), 1000, (2, 5), 80, 1000, 50, (1, 2)),
+        # comes when there are coupons, and buys then only
+        "bargain": _State(9, (0, 0), (0, None), (16, 40), 1000, (2, 5), 200, 1000, 1000, (1, 3)),
+        # orders every other week or so
+        "loyal": _State(10, (8, 15), (1, None), (25, 60), 1000, (2, 4), 50, 1000, 30, (2, 4)),
+        # was loyal, a regular or a bargain hunter: an order more at most, a few looks, then silence
+        "lapsing": _State(12, (18, 30), (0, 1), (10, 30), 880, (2, 4), 60, 1000, 300, (1, 2)),
         # buys and sends everything back
-        "returner": _State(4, 32, 8, (2, 3), 150, 1000, (0, 100)),
+        "returner": _State(3, (14, 24), (1, None), (20, 50), 1000, (2, 5), 80, 1000, 50, (2, 4)),
     }
 )
 
@@ -158,21 +173,36 @@ class Shop:
 
 
 def generate(
-    *, seed: int = 1, customers: int = 1000, events: int = 24_000, days: int = 90, start_ms: int = START_MS
+    *,
+    seed: int = 1,
+    customers: int = CUSTOMERS,
+    events: int | None = None,
+    days: int = DAYS,
+    start_ms: int = START_MS,
 ) -> Iterator[RawRecord]:
     """Yield the shop's records, sorted by ``at``; see ``open_shop``."""
     return iter(open_shop(seed=seed, customers=customers, events=events, days=days, start_ms=start_ms).records)
 
 
 def expected(
-    *, seed: int = 1, customers: int = 1000, events: int = 24_000, days: int = 90, start_ms: int = START_MS
+    *,
+    seed: int = 1,
+    customers: int = CUSTOMERS,
+    events: int | None = None,
+    days: int = DAYS,
+    start_ms: int = START_MS,
 ) -> ShopSummary:
     """Return the exact counts of what ``generate`` yields for the same arguments."""
     return open_shop(seed=seed, customers=customers, events=events, days=days, start_ms=start_ms).summary
 
 
 def open_shop(
-    *, seed: int = 1, customers: int = 1000, events: int = 24_000, days: int = 90, start_ms: int = START_MS
+    *,
+    seed: int = 1,
+    customers: int = CUSTOMERS,
+    events: int | None = None,
+    days: int = DAYS,
+    start_ms: int = START_MS,
 ) -> Shop:
     """Generate a shop whole: about 1 KB of memory an event.
 
@@ -181,7 +211,9 @@ def open_shop(
     customers
         Every one of them does something.
     events
-        Accepted events at least; some more when orders need them.
+        Accepted events at least; some more when orders need them. Visits are
+        longer or shorter for it, and few events leave room for few visits.
+        None: as many as the customers have reason for.
     days
         What is done lies within them from ``start_ms`` (milliseconds since
         1970) on; late events arrive up to three days after.
@@ -197,21 +229,46 @@ def open_shop(
     tally = _Tally()
     catalogue = _catalogue(seed)
     span = (start_ms, start_ms + days * DAY)
+    sales = promotions(seed, days=days, start_ms=start_ms)
     people = [_person(seed, number) for number in range(customers)]
-    weights = sum(STATES[person.state].weight for person in people)
-    for person in people:
-        budget = -(-events * STATES[person.state].weight // weights)
-        _Life(person, catalogue, span, budget, tally).live()
+    plans = [_plan(person, span, sales) for person in people]
+    costs = [sum(visit.cost for visit in plan) for plan in plans]
+    total = sum(costs)
+    for person, plan, cost in zip(people, plans, costs, strict=True):
+        budget = None if events is None else -(-events * cost // total)
+        _Life(person, catalogue, span, sales, tally).live(plan, budget)
     _add_bad(seed, people, span, tally)
     tally.published.sort(key=lambda entry: entry[:3])
     records = tuple(RawRecord(topic, key, value, at) for at, _, _, topic, key, value in tally.published)
     return Shop(records, tally.summary(customers, sum(person.user_id is not None for person in people)))
 
 
-def planted_states(seed: int = 1, customers: int = 1000) -> dict[str, str]:
-    """Return customer key -> planted state; the key is ``u:...`` for whoever ever tells who they are."""
-    people = (_person(seed, number) for number in range(customers))
-    return {f"u:{who.user_id}" if who.user_id else f"a:{who.anonymous_ids[0]}": who.state for who in people}
+def planted_states(seed: int = 1, customers: int = CUSTOMERS) -> dict[str, str]:
+    """Return customer key -> what they are in the end; the key is ``u:...`` for whoever ever tells who they are."""
+    return {who.key: who.state for who in (_person(seed, number) for number in range(customers))}
+
+
+def state_at(
+    seed: int = 1, customers: int = CUSTOMERS, *, days: int = DAYS, start_ms: int = START_MS
+) -> dict[str, list[tuple[int, str]]]:
+    """Return customer key -> (since when in ms, planted state), in order; the first is when they come, about.
+
+    The keys and the last states are those of ``planted_states``.
+    """
+    span = (start_ms, start_ms + days * DAY)
+    return {who.key: _phases(who, span) for who in (_person(seed, number) for number in range(customers))}
+
+
+def promotions(
+    seed: int = 1, *, days: int = DAYS, start_ms: int = START_MS
+) -> tuple[tuple[int, int, tuple[str, int]], ...]:
+    """Return when there are coupons for everybody: from, to (ms), name and percent; about nine days of every month."""
+    chance, found = _Chance("promotions", seed), []
+    at, end = start_ms + chance.between(4 * DAY, 10 * DAY), start_ms + days * DAY
+    while at < end:
+        found.append((at, at + chance.between(8, 11) * DAY, chance.pick(_COUPONS)))
+        at += chance.between(24, 28) * DAY
+    return tuple(found)
 
 
 # --- chance ------------------------------------------------------------------
@@ -278,8 +335,34 @@ _CATEGORIES: Final = (
     ("bottles", 790, 3990),
     ("socks", 490, 1990),
     ("maps", 690, 2490),
+    ("coffee", 590, 2490),
+    ("filters", 290, 1290),
+    ("snacks", 290, 1490),
+    ("care", 490, 2990),
 )
 _BRANDS: Final = ("Fernweh", "Nordlicht", "Höhenzug", "Trail&Co", "Basislager")
+_PRODUCTS: Final = 168  # product n is of category n modulo their number; the first of a category sell best
+
+
+def _named(category: str, rank: int) -> str:
+    index = [name for name, _, _ in _CATEGORIES].index(category)
+    return f"p-{rank * len(_CATEGORIES) + index + 1}"
+
+
+# who takes the first often takes the second too
+BUNDLES: Final[tuple[tuple[str, str], ...]] = (
+    (_named("coffee", 0), _named("filters", 0)),
+    (_named("coffee", 1), _named("filters", 1)),
+    (_named("shoes", 0), _named("socks", 0)),
+    (_named("shoes", 1), _named("care", 0)),
+    (_named("jackets", 0), _named("care", 1)),
+    (_named("tents", 0), _named("lamps", 0)),
+    (_named("backpacks", 0), _named("bottles", 0)),
+    (_named("maps", 0), _named("snacks", 0)),
+    (_named("bottles", 1), _named("snacks", 1)),
+    (_named("socks", 1), _named("snacks", 2)),
+)
+_GOES_WITH: Final = MappingProxyType(dict(BUNDLES))
 _SEARCHES: Final = ("größe 42", "tent 2 persons", "rain jacket", "sac à dos", "冬のジャケット", "led lamp", "gift 🎁")
 _CAMPAIGNS: Final = (
     {"name": "summer_sale", "source": "google", "medium": "cpc"},
@@ -291,21 +374,27 @@ _COUPONS: Final = (("WELCOME10", 10), ("SUMMER15", 15), ("FRIENDS20", 20))
 _SHOP_URL: Final = "https://shop.example"
 # visits by hour of the day, local time: few at night, a peak at noon, a higher one in the evening
 _HOURS: Final = (2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 10, 11, 14, 12, 10, 10, 11, 13, 16, 20, 22, 19, 11, 5)
-_PRODUCTS: Final = 160
+_TASTES: Final = (55, 28, 17)  # of a customer's categories, in percent of the visits
 
 
 @dataclass(frozen=True, slots=True)
 class _Person:
     seed: int
     number: int
-    state: str
+    state: str  # in the end
     user_id: str | None  # None: never tells
     anonymous_ids: tuple[str, ...]  # one a device
     skew_ms: int  # by which the first device's clock is ahead
     place: tuple[str, str, int, str, int]
     user_agent: str
     name: tuple[str, str]
-    interest: int  # favourite category
+    tastes: tuple[int, ...]  # categories, the best liked first
+    favourites: tuple[int, ...]  # products, of these categories
+    rhythm: int  # in thousandths, where the customer is between the least and the greatest gap
+
+    @property
+    def key(self) -> str:
+        return f"u:{self.user_id}" if self.user_id else f"a:{self.anonymous_ids[0]}"
 
 
 def _person(seed: int, number: int) -> _Person:
@@ -316,6 +405,15 @@ def _person(seed: int, number: int) -> _Person:
     devices = 2 if known and chance.happens(180) else 1
     digest = blake2b(f"device\x1f{seed}\x1f{number}".encode(), digest_size=16).hexdigest()
     skew = chance.pick((-1, 1)) * chance.between(MINUTE, 3 * HOUR) if chance.happens(50) else 0
+    place = _PLACES[chance.weighted([place[-1] for place in _PLACES])]
+    user_agent = chance.pick(_USER_AGENTS)
+    name = (chance.pick(_FIRST_NAMES), chance.pick(_LAST_NAMES))
+    tastes: list[int] = []
+    while len(tastes) < 3:
+        category = chance.below(len(_CATEGORIES))
+        if category not in tastes:
+            tastes.append(category)
+    favourites = [_ranked(chance, tastes[chance.weighted(_TASTES)]) for _ in range(chance.between(4, 7))]
     return _Person(
         seed,
         number,
@@ -323,15 +421,24 @@ def _person(seed: int, number: int) -> _Person:
         str(100_000 * (seed % 1000) + 10_001 + number) if known else None,
         tuple(digest[16 * device : 16 * device + 16] for device in range(devices)),
         skew,
-        _PLACES[chance.weighted([place[-1] for place in _PLACES])],
-        chance.pick(_USER_AGENTS),
-        (chance.pick(_FIRST_NAMES), chance.pick(_LAST_NAMES)),
-        chance.below(len(_CATEGORIES)),
+        place,
+        user_agent,
+        name,
+        tuple(tastes),
+        tuple(dict.fromkeys(favourites)),
+        chance.below(1000),
     )
 
 
+def _ranked(chance: _Chance, category: int) -> int:
+    """Return a product of a category, the first far more often than the last."""
+    step = len(_CATEGORIES)
+    rank = min(chance.below(_PRODUCTS // step), chance.below(_PRODUCTS // step), chance.below(_PRODUCTS // step))
+    return rank * step + category
+
+
 def _catalogue(seed: int) -> tuple[_Json, ...]:
-    """Return the products as items of an event; product n is of category n modulo the number of categories."""
+    """Return the products as items of an event."""
     products = []
     for number in range(_PRODUCTS):
         chance = _Chance("product", seed, number)
@@ -342,6 +449,182 @@ def _catalogue(seed: int) -> tuple[_Json, ...]:
         item = {"item_id": f"p-{number + 1}", "name": name, "brand": brand, "category": category}
         products.append(item | {"unit_price_minor": price})
     return tuple(products)
+
+
+# --- when customers come, and what for ---------------------------------------
+
+_BUY_EVENTS: Final = 10  # of a visit with an order, besides those of looking around
+_ABANDON_EVENTS: Final = 5
+_RESTS: Final = 36 * HOUR  # at the end stay free, so that what takes a night ends within the time
+
+_FADES: Final = 50 * DAY  # before somebody lapses: orders become rarer and smaller, and need a coupon
+
+_Span = tuple[int, int]
+_Sales = Sequence[tuple[int, int, tuple[str, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """``intent`` is browse, abandon, or with an order: buy, pause (within the hour), return (the next day)."""
+
+    at: int
+    intent: str
+    state: str
+    views: int  # events of looking around
+    fades: bool = False  # of somebody who will soon lapse
+
+    @property
+    def orders(self) -> bool:
+        return self.intent not in ("browse", "abandon")
+
+    @property
+    def fixed(self) -> int:
+        """Events besides those of looking around."""
+        return 1 + (_BUY_EVENTS if self.orders else _ABANDON_EVENTS if self.intent == "abandon" else 0)
+
+    @property
+    def cost(self) -> int:
+        return self.fixed + self.views
+
+
+def _when_people_shop(chance: _Chance, person: _Person, moment: int, span: _Span) -> int:
+    """Move a moment to an hour at which people shop, on the same day of their time zone."""
+    offset = person.place[2] * HOUR
+    midnight = (moment + offset) // DAY * DAY - offset
+    moved = midnight + chance.weighted(_HOURS) * HOUR + chance.below(HOUR)
+    return min(max(moved, span[0]), span[1] - _RESTS)
+
+
+def _phases(person: _Person, span: _Span) -> list[tuple[int, str]]:
+    """Return since when the customer behaves as which state; the last is the planted one."""
+    chance = _Chance("phases", person.seed, person.number)
+    start, room = span[0], span[1] - _RESTS - span[0]
+    state = person.state
+    # most who buy come soon, as to a shop that exists; who only looks comes all along
+    is_regular = STATES[state].orders[1] is None or state == "lapsing"
+    soon = chance.happens(600 if is_regular or state == "one_time" else 50)
+    part = chance.below(80 if soon or state in ("lapsing", "returner") else 550 if is_regular else 850)
+    comes = _when_people_shop(chance, person, start + room * part // 1000, span)
+    left = span[1] - _RESTS - comes
+    if state == "one_time" and chance.happens(350):
+        bought = _when_people_shop(chance, person, comes + min(left, chance.between(1, 14) * DAY), span)
+        if bought > comes:
+            return [(comes, "window_shopper"), (bought, state)]
+    before, part = state, 0
+    if state == "loyal" and chance.happens(300):
+        before, part = "repeat", chance.between(250, 450)
+    elif state == "lapsing":
+        before, part = ("repeat", "loyal", "bargain")[chance.weighted((40, 35, 25))], chance.between(180, 850)
+        if chance.happens(400):  # many are enthusiastic, and soon no more
+            before, part = "loyal", chance.between(50, 180)
+    if left > 2 * DAY and before != state:
+        return [(comes, before), (_when_people_shop(chance, person, comes + DAY + left * part // 1000, span), state)]
+    return [(comes, state)]
+
+
+def _plan(person: _Person, span: _Span, sales: _Sales) -> list[_Visit]:
+    """Return all visits of a customer, in order."""
+    chance = _Chance("plan", person.seed, person.number)
+    phases = _phases(person, span)
+    last = span[1] - _RESTS
+    ends = [begin for begin, _ in phases[1:]] + [last]
+    found: list[tuple[int, bool, str]] = []
+    for (begin, state), end in zip(phases, ends, strict=True):
+        orders = _orders(chance, person, state, (begin, end), sales)
+        if begin == phases[0][0] and not any(at - begin < DAY for at in orders):
+            found.append((begin, False, state))
+        found += [(at, True, state) for at in orders]
+        found += [(at, False, state) for at in _looks(chance, state, (begin, end))]
+    # whose only order stands in the phases comes at that very moment
+    exact = {begin for begin, _ in phases}
+    moments = [
+        (at if at in exact else _when_people_shop(chance, person, at, span), is_order, state)
+        for at, is_order, state in found
+    ]
+    moments.sort()
+    visits: list[_Visit] = []
+    for index, (at, is_order, state) in enumerate(moments):
+        policy = STATES[state]
+        views = chance.between(*policy.views) + (chance.between(3, 7) if chance.happens(200) else 0)
+        if is_order:
+            following = moments[index + 1][0] if index + 1 < len(moments) else span[1]
+            intent = ("buy", "pause", "return")[chance.weighted((62, 15, 23))]
+            if intent == "return" and following - at < 2 * DAY:
+                intent = "buy"
+            # who knows what they want looks at little else
+            views = max(2, views - 2) if chance.happens(350) else views + 1
+        else:
+            intent = "abandon" if chance.happens(policy.abandons) else "browse"
+        fades = state != person.state == "lapsing" and at > phases[-1][0] - _FADES
+        visits.append(_Visit(at, intent, state, views, fades))
+    return visits
+
+
+def _orders(chance: _Chance, person: _Person, state: str, phase: _Span, sales: _Sales) -> list[int]:
+    """Return when the customer orders while in a state, roughly."""
+    begin, end = phase
+    policy = STATES[state]
+    if state == "one_time":
+        return [begin]
+    if state == "abandoner":
+        return [begin + chance.below(end - begin)] if chance.happens(250) and end - begin > 5 * DAY else []
+    if state == "bargain":
+        moments = []
+        for opens, closes, _ in sales:
+            times = chance.weighted((22, 58, 20))
+            moments += [chance.between(opens + DAY, closes - 3 * DAY) for _ in range(times)]
+        return [at for at in moments if begin <= at < end]
+    low, high = policy.gap
+    if high == 0:
+        return []
+    gap = (1000 * low + person.rhythm * (high - low)) * DAY // 1000
+    if state == "lapsing":
+        at = begin + gap * chance.between(110, 200) // 100
+        return [at] if chance.happens(250) and at < end else []
+    # who comes to the shop orders at once; whose state changes keeps the rhythm
+    at = begin + (0 if chance.happens(750) else gap * chance.below(60) // 100)
+    found = []
+    while at < end:
+        found.append(at)
+        slower = 135 if person.state == "lapsing" and at > end - _FADES else 100
+        at += gap * slower // 100 * (chance.between(65, 135) + chance.between(65, 135)) // 200
+        if chance.happens(40):  # bought elsewhere, or on holiday
+            at += gap
+    return found or [begin]
+
+
+def _looks(chance: _Chance, state: str, phase: _Span) -> list[int]:
+    """Return when the customer comes without an order while in a state, roughly."""
+    begin, end = phase
+    policy = STATES[state]
+    found = []
+    at = begin + chance.between(*policy.looks) * DAY // 2
+    while at < end and chance.happens(policy.stays):
+        found.append(at)
+        at += chance.between(*policy.looks) * DAY + chance.below(DAY)
+    return found
+
+
+def _fitted(visits: Sequence[_Visit], budget: int) -> list[_Visit]:
+    """Return the visits for which there are events, shorter or longer; orders first, and at least one visit."""
+    fixed, views = sum(visit.fixed for visit in visits), sum(visit.views for visit in visits)
+    if budget < fixed + views // 3:
+        orders = [visit for visit in visits if visit.orders]
+        others = [visit for visit in visits if not visit.orders]
+        orders = _evenly(orders, max(1, budget // (_BUY_EVENTS + 3)))
+        room = budget - sum(visit.fixed + 2 for visit in orders)
+        others = _evenly(others, max(not orders, room // 6))
+        visits = sorted(orders + others, key=lambda visit: visit.at)
+        fixed, views = sum(visit.fixed for visit in visits), sum(visit.views for visit in visits)
+    room = max(0, budget - fixed)
+    return [replace(one, views=max(1, one.views * room // views)) for one in visits]
+
+
+def _evenly(visits: Sequence[_Visit], count: int) -> list[_Visit]:
+    """Return at most that many, all along."""
+    if count >= len(visits):
+        return list(visits)
+    return [visits[index * len(visits) // count] for index in range(count)]
 
 
 # --- what was published ------------------------------------------------------
@@ -400,118 +683,88 @@ class _Cart:
 class _Life:
     """Everything one customer does, from the first visit to the last."""
 
-    def __init__(
-        self, person: _Person, catalogue: Sequence[_Json], span: tuple[int, int], budget: int, tally: _Tally
-    ) -> None:
+    def __init__(self, person: _Person, catalogue: Sequence[_Json], span: _Span, sales: _Sales, tally: _Tally) -> None:
         self._person = person
-        self._policy = STATES[person.state]
         self._catalogue = catalogue
-        self._start, self._end = span
-        self._budget = budget
+        self._end = span[1]
+        self._sales = sales
         self._tally = tally
         self._chance = _Chance("life", person.seed, person.number)
+        self._state, self._fades = person.state, False  # of the visit
         self._count = 0  # records, for ids
         self._accepted = 0
         self._device = 0
         self._known = [False for _ in person.anonymous_ids]  # logged in, by device
         self._consents = False
         self._session = ""
+        self._category = 0  # that the visit is for
+        self._eager = False  # looks longer, and at the same again
+        self._seen: _Json | None = None  # the item looked at last
         self._cart: _Cart | None = None
         self._carts = 0
         self._orders = 0
 
-    def live(self) -> None:
-        plan = self._plan()
-        free_from = self._start
-        for index, (moment, intent) in enumerate(plan):
-            is_last = index == len(plan) - 1
-            wanted = (self._budget - self._accepted) // (len(plan) - index)
-            at = max(moment, free_from)
-            free_from = self._visit(at, intent, wanted, is_last=is_last) + 31 * MINUTE
-
-    def _plan(self) -> list[tuple[int, str]]:
-        """Return when the customer comes and what for, in order."""
-        chance, policy = self._chance, self._policy
-        low, high = policy.orders
-        if high > low:
-            # few events leave room for few orders
-            high = max(low, min(high, self._budget // 11))
-        orders = chance.between(low, high)
-        visits = max(1, orders + orders // 3, self._budget // policy.visit)
-        # the last day and a half stays free, so that what takes a night ends within the time
-        first = self._start + (self._end - self._start) * policy.active[0] // 100
-        room = min(self._end - 36 * HOUR, self._start + (self._end - self._start) * policy.active[1] // 100) - first
-        if orders < 2 and chance.happens(500):  # discovers the shop later
-            late = chance.below(room * 7 // 10 + 1)
-            first, room = first + late, room - late
-        step = room // visits
-        moments = [first + index * step + chance.below(max(1, step)) for index in range(visits)]
-        is_loyal = self._person.state == "loyal"
-        if is_loyal:  # the first and the last order are as far apart as possible
-            moments[0], moments[-1] = first + chance.below(step // 3 + 1), first + room - chance.below(step // 3 + 1)
-        moments = sorted(self._by_day(moment) for moment in moments)
-        if is_loyal:
-            buys = {index * (visits - 1) // (orders - 1) for index in range(orders)}
-        else:
-            gap = max(1, (visits - 1) // max(1, orders))
-            opening = chance.below(visits - gap * max(0, orders - 1))
-            buys = {opening + gap * index for index in range(orders)}
-        plan = []
-        for index, moment in enumerate(moments):
-            if index in buys:
-                intent = ("buy", "pause", "return")[chance.weighted((55, 20, 25))]
-            else:
-                intent = "abandon" if chance.happens(policy.abandons) else "browse"
-            plan.append((moment, intent))
-        return plan
-
-    def _by_day(self, moment: int) -> int:
-        """Move a moment to an hour at which people shop, on the same day of their time zone."""
-        offset = self._person.place[2] * HOUR
-        midnight = (moment + offset) // DAY * DAY - offset
-        moved = midnight + self._chance.weighted(_HOURS) * HOUR + self._chance.below(HOUR)
-        return min(max(moved, self._start), self._end - 36 * HOUR)
+    def live(self, plan: Sequence[_Visit], budget: int | None) -> None:
+        """Make all visits; with a budget, of so many events at least."""
+        visits = plan if budget is None else _fitted(plan, budget)
+        free_from = 0
+        for index, visit in enumerate(visits):
+            is_last = index == len(visits) - 1
+            at = self._visit(max(visit.at, free_from), visit, is_last=is_last)
+            if is_last and budget is not None:
+                at = self._browse(at, max(0, budget - self._accepted))
+            free_from = at + 31 * MINUTE
 
     # --- visits
 
-    def _visit(self, at: int, intent: str, wanted: int, *, is_last: bool) -> int:
-        """Come once, for about ``wanted`` events; return when it ended."""
-        chance, before = self._chance, self._accepted
+    def _visit(self, at: int, visit: _Visit, *, is_last: bool) -> int:
+        """Come once; return when it ended."""
+        chance, person, intent = self._chance, self._person, visit.intent
+        self._state, self._fades = visit.state, visit.fades
         self._device = 0 if is_last else chance.below(len(self._known))
-        self._session = f"s-{self._person.number}-{self._count}"
-        campaign = self._campaign(intent)
+        self._session = f"s-{person.number}-{self._count}"
+        self._seen = None
+        self._category = person.tastes[chance.weighted(_TASTES)]
+        if visit.state == "window_shopper" and chance.happens(500):
+            self._category = chance.below(len(_CATEGORIES))
+        # nobody can tell for sure by how somebody looks around
+        self._eager = chance.happens(780 if visit.orders else 300 if intent == "abandon" else 120)
+        campaign = self._campaign(at, intent)
         if campaign is _NEWSLETTER:
             at = self._newsletter(at)
         at = self._page(at, "/", "Start", campaign)
-        if intent == "browse":
-            at = self._browse(at, max(1, wanted - 1 - is_last))
-        else:
-            orders = intent != "abandon"
-            at = self._browse(at, max(1, min(3, wanted - 9)))
+        at = self._browse(at, visit.views)
+        if intent != "browse":
             at = self._fill_cart(at)
             if intent == "pause":
                 at += chance.between(5 * MINUTE, 50 * MINUTE)
             elif intent == "return":  # later than an hour: a reminder comes first
                 at += chance.between(2 * HOUR, 30 * HOUR)
-                self._session = f"s-{self._person.number}-{self._count}"
+                self._session = f"s-{person.number}-{self._count}"
                 at = self._page(at, "/cart", "Cart", None)
                 at = self._put("cart.cart_viewed", at, self._the_cart().named())
-            elif not orders and chance.happens(400):
-                at = self._checkout(at)
-            at = self._buy(at) if orders else self._browse(at, max(0, wanted - (self._accepted - before)))
+            elif intent == "abandon":
+                if chance.happens(400):
+                    at = self._checkout(at)
+                at = self._browse(at, chance.below(3))
+            at = self._buy(at) if visit.orders else at
         if is_last or self._device > 0 or chance.happens(150):  # in the end no device of a known customer is a stranger
             at = self._log_in(at)
-        if is_last:
-            at = self._browse(at, max(0, self._budget - self._accepted))
         return at
 
-    def _campaign(self, intent: str) -> _Json | None:
+    def _sale(self, at: int) -> tuple[str, int] | None:
+        """Return the coupon that everybody has at a moment."""
+        return next((coupon for begin, end, coupon in self._sales if begin <= at < end), None)
+
+    def _campaign(self, at: int, intent: str) -> _Json | None:
         chance = self._chance
-        if self._is_known() and self._consents and chance.happens(350):
+        if self._is_known() and self._consents and chance.happens(150):
             return _NEWSLETTER
-        if self._person.state == "bargain" and intent != "browse":
+        if self._state == "bargain" and intent != "browse":
             return _CAMPAIGNS[0]
-        return chance.pick(_CAMPAIGNS) if chance.happens(220) else None
+        if self._sale(at) is not None and chance.happens(200):
+            return _CAMPAIGNS[0]
+        return chance.pick(_CAMPAIGNS[1:]) if chance.happens(180) else None
 
     def _newsletter(self, at: int) -> int:
         chance, url = self._chance, f"{_SHOP_URL}/news"
@@ -541,14 +794,19 @@ class _Life:
     def _browse(self, at: int, events: int) -> int:
         chance = self._chance
         for _ in range(events):
+            choice = chance.weighted((66, 10, 8, 6, 4, 3, 2, 1))
             item = self._product()
             category = item["category"]
-            choice = chance.weighted((58, 14, 10, 8, 4, 3, 2, 1))
             if choice == 0:
+                if self._seen is not None and chance.happens(380 if self._eager else 120):
+                    item = self._seen
+                self._seen = item
                 data: _Json = {"item": item, "currency": CURRENCY}
                 if chance.happens(60):
                     data["extra"] = {"scroll_depth": chance.between(1, 10) * 10, "test_group": chance.pick("ab")}
                 at = self._put("click.product_viewed", at, data)
+                if self._eager:
+                    at += chance.between(SECOND, 80 * SECOND)
             elif choice == 1:
                 at = self._page(at, f"/{category}", category.title(), None)
             elif choice == 2:
@@ -568,11 +826,27 @@ class _Life:
         return at
 
     def _product(self) -> _Json:
-        """Return a product: half of them from the favourite category, some far more often than others."""
-        chance, step = self._chance, len(_CATEGORIES)
-        rank = min(chance.below(_PRODUCTS // step), chance.below(_PRODUCTS // step))
-        category = self._person.interest if chance.happens(500) else chance.below(step)
-        return self._catalogue[rank * step + category]
+        """Return a product to look at: of the visit's category mostly, or anything."""
+        chance = self._chance
+        stays = chance.happens(750 if self._eager else 450)
+        return self._of_category(self._category if stays else chance.below(len(_CATEGORIES)))
+
+    def _of_category(self, category: int) -> _Json:
+        item = self._catalogue[_ranked(self._chance, category)]
+        if self._state == "bargain":  # the cheaper of two
+            other = self._catalogue[_ranked(self._chance, category)]
+            item = min(item, other, key=lambda one: (one["unit_price_minor"], one["item_id"]))
+        return item
+
+    def _wanted(self) -> _Json:
+        """Return a product to buy: a favourite, what was looked at, or another of the visit's category."""
+        chance, person = self._chance, self._person
+        choice = chance.weighted((50, 30, 20) if STATES[self._state].orders[1] is None else (15, 55, 30))
+        if choice == 0:
+            return self._catalogue[chance.pick(person.favourites)]
+        if choice == 1 and self._seen is not None:
+            return self._seen
+        return self._of_category(self._category if chance.happens(600) else person.tastes[chance.weighted(_TASTES)])
 
     # --- carts and orders
 
@@ -584,35 +858,47 @@ class _Life:
         return self._cart
 
     def _fill_cart(self, at: int) -> int:
-        chance = self._chance
+        chance, policy = self._chance, STATES[self._state]
         if self._cart is not None and chance.happens(600):
             self._cart = None  # the shop has forgotten it
         cart = self._the_cart()
         if cart.lines:
             at = self._put("cart.cart_viewed", at, cart.named())
-        for _ in range(1 + chance.weighted((50, 30, 20))):
-            item = self._product()
-            if item["item_id"] in {line["item_id"] for line in cart.lines}:
-                continue
-            at = self._put("click.product_viewed", at, {"item": item, "currency": CURRENCY})
-            line = item | ({"quantity": 2} if chance.happens(150) else {})
-            cart.lines.append(line)
-            at = self._put("cart.product_added", at, cart.named(item=line, currency=CURRENCY))
-        if len(cart.lines) > 1 and chance.happens(200):
+        few, many = (1, 2) if self._fades else policy.lines
+        for _ in range(chance.between(few, many)):
+            item = self._wanted()
+            at = self._take(at, cart, item)
+            beside = _GOES_WITH.get(item["item_id"])
+            if beside is not None and chance.happens(450):
+                at = self._take(at, cart, self._catalogue[int(beside[2:]) - 1])
+        if len(cart.lines) > 1 and chance.happens(120):
             line = cart.lines.pop(chance.below(len(cart.lines)))
             at = self._put("cart.product_removed", at, cart.named(item=line, currency=CURRENCY))
         if chance.happens(80):
             cart.lines[0] = cart.lines[0] | {"quantity": cart.lines[0].get("quantity", 1) + 1}
             whole = cart.named(items=list(cart.lines), value_minor=cart.value_minor(), currency=CURRENCY)
             at = self._put("cart.cart_updated", at, whole)
-        if self._person.state == "bargain" or chance.happens(60):
-            at = self._redeem(at, cart)
+        sale = self._sale(at)
+        coupons = 750 if self._fades else policy.coupons + (80 if sale is not None else 0)
+        if self._state == "bargain" or chance.happens(coupons):
+            at = self._redeem(at, cart, sale)
         return at
 
-    def _redeem(self, at: int, cart: _Cart) -> int:
-        name, percent = self._chance.pick(_COUPONS)
+    def _take(self, at: int, cart: _Cart, item: _Json) -> int:
+        """Look at an item and put it into the cart, where it does not lie yet."""
+        chance = self._chance
+        if item["item_id"] in {line["item_id"] for line in cart.lines}:
+            return at
+        if chance.happens(600):
+            at = self._put("click.product_viewed", at, {"item": item, "currency": CURRENCY})
+        line = item | ({"quantity": 2} if chance.happens(150) else {})
+        cart.lines.append(line)
+        return self._put("cart.product_added", at, cart.named(item=line, currency=CURRENCY))
+
+    def _redeem(self, at: int, cart: _Cart, sale: tuple[str, int] | None) -> int:
+        name, percent = sale or self._chance.pick(_COUPONS)
         at = self._put("cart.coupon_entered", at, cart.named(coupon={"id": name}))
-        if self._person.state != "bargain" and self._chance.happens(250):
+        if sale is None and self._chance.happens(250):
             return self._put("cart.coupon_denied", at, cart.named(coupon={"id": name, "reason": "expired"}))
         cart.coupon = (name, percent)
         off = cart.value_minor() * percent // 100
@@ -664,7 +950,7 @@ class _Life:
 
     def _aftercare(self, at: int, order: _Json, revenue: int | None) -> None:
         """Tell what happens to an order in the days after it; what lies beyond the end is left out."""
-        chance, state, order_id = self._chance, self._person.state, order["order_id"]
+        chance, state, order_id = self._chance, self._state, order["order_id"]
         mail: _Json = {"channel": "email", "order_id": order_id}
         later: list[tuple[int, str, _Json]] = []
         sent = at + chance.between(SECOND, 20 * SECOND)
@@ -731,7 +1017,7 @@ class _Life:
                     f"{chance.between(1950, 2005)}-{chance.between(1, 12):02}-{chance.between(1, 28):02}"
                 )
             if chance.happens(100):
-                traits["interests"] = [_CATEGORIES[person.interest][0], "outdoor"]
+                traits["interests"] = [_CATEGORIES[person.tastes[0]][0], "outdoor"]
         context: _Json = {}
         answer = chance.below(1000) if is_first else 1000
         if answer < 600:

@@ -11,16 +11,19 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from journey.events import CLASSES, DAY
+from journey.events import CLASSES, DAY, HOUR
 from streams.errors import BrokerUnavailableError, TopicConflictError
-from streams.settings import JOURNAL, Settings
+from streams.settings import CHECKPOINTS, JOURNAL, SAMPLES, Settings
 
 RAW: Final = tuple(f"events.{cls}" for cls in CLASSES)
 CONTROL: Final = "journey.control"
 CONFIG: Final = "journey.config"
 TRIGGERS: Final = "journey.triggers"
 DEAD_LETTERS: Final = "journey.dead_letters"
+MODELS: Final = "journey.models"
 TABLE: Final = "customers"
+FAMILIES: Final = 8  # partitions of samples and of checkpoints: one for each model family, some to spare
+SAMPLES_DAYS: Final = 400
 FOR_EVER: Final = "-1"
 SETTLE_SECONDS: Final = 30.0  # until a created topic is known to the broker that answers
 
@@ -36,8 +39,8 @@ class Topic:
 
 
 __all__ = [
-    "CONFIG", "CONTROL", "DEAD_LETTERS", "JOURNAL", "RAW", "TABLE", "TRIGGERS", "Admin", "Finding", "Topic",
-    "catalogue", "changelog",
+    "CHECKPOINTS", "CONFIG", "CONTROL", "DEAD_LETTERS", "JOURNAL", "MODELS", "RAW", "SAMPLES", "TABLE", "TRIGGERS",
+    "Admin", "Finding", "Topic", "catalogue", "changelog",
 ]  # fmt: skip
 
 
@@ -60,15 +63,25 @@ def catalogue(settings: Settings) -> list[Topic]:
         "cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY), "message.timestamp.type": "LogAppendTime",
         **durable,
     }  # fmt: skip
+    compact = frozenset(("cleanup.policy",))
+    # each checkpoint has keys of its own, and deletes those of the one before: what is read when a learner begins is
+    # what was not compacted yet
+    rewritten = {
+        "cleanup.policy": "compact", "segment.bytes": str(32 << 20), "min.cleanable.dirty.ratio": "0.1",
+        "delete.retention.ms": str(HOUR), "message.timestamp.type": "LogAppendTime", **durable,
+    }  # fmt: skip
     name = settings.topic
     return [
         *(Topic(name(raw), None, kept(30), both) for raw in RAW),
         Topic(name(CONTROL), 1, kept(None), ever),
-        Topic(name(CONFIG), 1, {"cleanup.policy": "compact", **durable}, frozenset(("cleanup.policy",))),
+        Topic(name(CONFIG), 1, {"cleanup.policy": "compact", **durable}, compact),
         Topic(name(JOURNAL), settings.partitions, kept(None), ever),
         Topic(name(TRIGGERS), None, kept(30), both),
         Topic(name(DEAD_LETTERS), None, kept(14), both),
-        Topic(changelog(settings), settings.partitions, compacted, frozenset(("cleanup.policy",))),
+        Topic(name(SAMPLES), FAMILIES, kept(SAMPLES_DAYS), both),
+        Topic(name(MODELS), 1, compacted, compact),
+        Topic(name(CHECKPOINTS), FAMILIES, rewritten, compact),
+        Topic(changelog(settings), settings.partitions, compacted, compact),
     ]
 
 

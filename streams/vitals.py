@@ -13,6 +13,7 @@ from journey.state import FOLD_VERSION
 from streams import compiled, faust_fixes
 from streams.agents.engine import Engine
 from streams.agents.ingest import Ingest
+from streams.agents.learn import Learn
 from streams.errors import StuckError
 from streams.read_model import RedisReadModel
 from streams.recovery import Recovery
@@ -30,7 +31,7 @@ class Role:
 
     name: str
     app: Any
-    agent: Engine | Ingest
+    agent: Engine | Ingest | Learn
     recovery: Recovery | None = None
     read_model: RedisReadModel | None = None
     rebalances: int = 0
@@ -149,6 +150,8 @@ class Vitals:
         }  # fmt: skip
         if isinstance(agent, Ingest):
             told["dead_letters"] = dict(agent.reasons)
+        elif isinstance(agent, Learn):
+            told |= agent.told()
         else:
             told |= self._engine(role, agent)
         return told

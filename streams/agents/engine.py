@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
 from journey.engine import PoisonError, Shard, fold
-from journey.entries import read_page
+from journey.entries import encode, read_page
 from journey.ids import route
+from journey.samples import FAMILIES
 from journey.ticks import Sight
 from streams import faust_fixes, topics
 from streams.appends import Log, Record
@@ -43,6 +44,13 @@ class Now(NamedTuple):
     steady: Callable[[], float]
 
 
+class Brings(Protocol):
+    """What makes models and configurations known before pages that use them are folded."""
+
+    async def for_pages(self, pages: Iterable[bytes]) -> None:
+        """Return when whatever the pages adopt is in the library."""
+
+
 @dataclass
 class Engine:
     """The engine agent of one worker."""
@@ -53,8 +61,17 @@ class Engine:
     table: Customers
     read_model: ReadModel
     clock: Now
+    at_hand: Brings
     counts: dict[str, int] = field(
-        default_factory=lambda: {"pages": 0, "events": 0, "triggers": 0, "repeats": 0, "poison": 0, "groups": 0}
+        default_factory=lambda: {
+            "pages": 0,
+            "events": 0,
+            "triggers": 0,
+            "samples": 0,
+            "repeats": 0,
+            "poison": 0,
+            "groups": 0,
+        }
     )
     seconds: dict[str, float] = field(default_factory=lambda: {"fold": 0.0, "triggers": 0.0, "table": 0.0})
     last_page: dict[int, int] = field(default_factory=dict)  # wall time at which a page was last seen
@@ -98,6 +115,7 @@ class Engine:
         by_partition: dict[int, list[Any]] = {}
         for event in group:
             by_partition.setdefault(event.message.partition, []).extend(event.value)
+        await self.at_hand.for_pages(record.value for event in group for record in event.value)
         shards = [await self._fold(number, records) for number, records in by_partition.items()]
         folded = self.clock.steady()
         triggers: dict[int, list[Record]] = {}
@@ -106,8 +124,16 @@ class Engine:
                 record = (trigger.key.encode(), orjson.dumps(trigger.body))
                 triggers.setdefault(route(trigger.key, self._triggers), []).append(record)
                 self.counts["triggers"] += 1
-        if triggers:
-            await self.journal.append_all(self.settings.topic(topics.TRIGGERS), triggers, TRIGGER_HEADERS)
+        samples: dict[int, list[Record]] = {}
+        for shard in shards:
+            for _, sample in shard.samples:
+                samples.setdefault(FAMILIES.index(sample["model"]), []).append((None, encode(sample)))
+            self.counts["samples"] += len(shard.samples)
+        if triggers or samples:
+            await asyncio.gather(
+                self.journal.append_all(self.settings.topic(topics.TRIGGERS), triggers, TRIGGER_HEADERS),
+                self.journal.append_all(self.settings.topic(topics.SAMPLES), samples, LETTER_HEADERS),
+            )
         sent = self.clock.steady()
         touched = {shard.number: list(shard.touched) for shard in shards}
         await self.table.write(self.journal, shards)

@@ -16,7 +16,7 @@ from streams.read_model import NoReadModel
 from streams.settings import Settings
 from tests.factories import NOON, event, item
 from tests.protocol.broker import Broker, Producer
-from tests.protocol.roles import CHANGELOG, Table
+from tests.protocol.roles import CHANGELOG, NothingAdopted, Table
 
 
 def engine_at(now: int) -> tuple[Engine, Broker]:
@@ -27,7 +27,7 @@ def engine_at(now: int) -> tuple[Engine, Broker]:
     clock = Now(lambda: broker.now, lambda: broker.now / 1000)
     table: Customers = Table()
     table.begin(0, (0, 0))
-    agent = Engine(None, Settings(), log, table, NoReadModel(), clock)
+    agent = Engine(None, Settings(), log, table, NoReadModel(), clock, NothingAdopted())
     agent._triggers = 1
     return agent, broker
 

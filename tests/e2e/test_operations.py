@@ -87,7 +87,7 @@ async def test_a_worker_tells_what_it_did(kafka: Broker, prefix: str, tmp_path: 
 async def test_the_doctor_finds_nothing_where_all_is_well_and_says_what_is_not(
     kafka: Broker, prefix: str, tmp_path: Path
 ) -> None:
-    async with deployed(kafka.url, prefix, tmp_path) as deployment:
+    async with deployed(kafka.url, prefix, tmp_path, MODEL_KEY="a key of the tests") as deployment:
         worker = deployment.worker("one")
         worker.start()
         await deployment.publish([view(f"m-{number}", "user-1", wall_ms()) for number in range(20)])

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from journey.features import document
+from journey.documents import document
 from journey.positions import entry_position
 from journey.state import read_customer
 from streams import topics

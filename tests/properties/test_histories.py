@@ -6,9 +6,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from journey.documents import document
 from journey.engine import Shard, fold
 from journey.entries import Entry, encode, read_page
-from journey.features import document, features
+from journey.features import features
 from journey.positions import ENTRIES_PER_PAGE_LIMIT
 from journey.state import read_customer, read_partition
 from journey.triggers import Trigger

@@ -8,10 +8,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from journey.documents import document
 from journey.engine import Shard, fold
 from journey.entries import Entry, read_page
 from journey.events import CLASSES
-from journey.features import document
 from journey.state import read_customer
 from streams.arrivals import Parsed
 from streams.records import parse_control, parse_events

@@ -22,6 +22,13 @@ from tests.protocol.worker import Left, Worker, quietly
 CHANGELOG: Final = topics.changelog(Settings())
 
 
+class NothingAdopted:
+    """No page adopts anything here."""
+
+    async def for_pages(self, pages: Any) -> None:
+        """Do nothing."""
+
+
 class Table(Customers):
     """The customers in memory, read back from the changelog in pieces, as ``streams.recovery`` does."""
 
@@ -159,6 +166,7 @@ class EngineWorker(Worker):
             self.table,
             self._read_model,
             clock,
+            NothingAdopted(),
         )
         self._unread: Any = Unread(broker, ingest)
         self._looking: Any = None

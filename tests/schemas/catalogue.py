@@ -84,7 +84,9 @@ REQUIRED_DATA: Final[dict[str, frozenset[str]]] = {
 ENTRY_KINDS: Final = frozenset(
     {"event", "link", "handover", "forward", "tick", "adopt", "config", "erase", "restore", "void", "clock"}
 )
-CONTROL_KINDS: Final = frozenset({"clock", "tick", "mark", "config", "adopt", "erase", "pause", "switch"})
+CONTROL_KINDS: Final = frozenset(
+    {"clock", "tick", "mark", "config", "adopt", "freeze", "unfreeze", "erase", "pause", "switch"}
+)
 TRIGGER_TYPES: Final = frozenset({"journey.trigger.v1", "journey.stage_changed.v1"})
 # what a raw topic's record can be refused for; the other reasons arise in the collector, the engine and webhooks
 RAW_REASONS: Final = frozenset(
@@ -114,6 +116,8 @@ SCHEMA_NAMES: Final = frozenset(
         "journey.trigger.v1",
         "journey.dead_letter.v1",
         "journey.customer.v1",
+        "journey.sample.v1",
+        "journey.model.v1",
     }
 )
 

@@ -23,7 +23,10 @@ TOPICS: Final = {
     "journey.journal": ("journey.page.v1", 8, FOR_EVER),
     "journey.triggers": ("journey.trigger.v1", 8, 30 * DAY_MS),
     "journey.dead_letters": ("journey.dead_letter.v1", 8, 14 * DAY_MS),
+    "journey.samples": ("journey.sample.v1", 8, 400 * DAY_MS),
+    "journey.models": ("journey.model.v1", 1, FOR_EVER),
 }
+COMPACTED: Final = {"journey.models"}
 # topics whose records are keyed by the customer key
 BY_CUSTOMER: Final = {topic for topic in TOPICS if topic.startswith("events.")} | {"journey.triggers"}
 
@@ -90,7 +93,7 @@ def test_a_topic_has_the_promised_partitions_and_retention(document: dict[str, J
     kafka = followed(channel_by_topic(document)[topic]["bindings"], document)["kafka"]
     assert kafka["partitions"] == partitions
     assert kafka["topicConfiguration"]["retention.ms"] == retention
-    assert kafka["topicConfiguration"]["cleanup.policy"] == ["delete"]
+    assert kafka["topicConfiguration"]["cleanup.policy"] == ["compact" if topic in COMPACTED else "delete"]
 
 
 @pytest.mark.parametrize("topic", sorted(TOPICS))
@@ -134,6 +137,8 @@ def test_each_party_sends_and_receives_what_it_should(document: dict[str, Json])
         ("operator", "send", "journey.control"),
         ("operator", "receive", "journey.journal"),
         ("operator", "receive", "journey.dead_letters"),
+        ("operator", "receive", "journey.samples"),
+        ("operator", "receive", "journey.models"),
     }
 
 

@@ -12,7 +12,10 @@ from journey.errors import EventError
 from journey.events import CLASS_OF
 from journey.ids import BLOCKED_IDS
 from journey.triggers import Cause, stage_changed
-from tests.schemas.catalogue import RAW_REASONS, REQUIRED_DATA, SCHEMAS, Json, validator
+from streams.faust_fixes import LightRecord
+from streams.records import parse_control
+from streams.snapshots import Keys, sign
+from tests.schemas.catalogue import RAW_REASONS, REQUIRED_DATA, SCHEMAS, Example, Json, examples, validator
 
 
 def test_the_engine_knows_exactly_the_published_types() -> None:
@@ -44,3 +47,25 @@ def test_a_change_of_stage_fits_its_schema(key: str, cause: Cause | None, before
     )
     written: Json = json.loads(json.dumps(trigger.body))
     validator("journey.trigger.v1").validate(written)
+
+
+def test_a_snapshot_as_it_is_signed_fits_its_schema() -> None:
+    trained = {"samples": 500, "metrics": {"log_loss": 0.27, "auc": None}, "trust": "shadow", "at": 1795162442000}
+    value = sign(
+        Keys(b"a key of the tests"), model="churn", number=1, parent=None, schema="churn/1",
+        trained_through={"0": 500}, trained=trained, payload={"role": "champion", "w": [0.5]},
+    )  # fmt: skip
+    validator("journey.model.v1").validate(json.loads(value))
+
+
+ABOUT_MODELS = [one for one in examples("journey.control.v1") if one.value["k"] in ("adopt", "freeze", "unfreeze")]
+
+
+@pytest.mark.parametrize("example", ABOUT_MODELS, ids=str)
+def test_a_command_about_models_is_understood_and_journalled_as_the_page_says(example: Example) -> None:
+    record = LightRecord("journey.control", 0, 17, 1795162812000, None, json.dumps(example.value).encode(), [])
+    (parsed,) = parse_control([record], 3)
+    assert parsed.dead_letter is None
+    assert [number for number, _ in parsed.entries] == ([0, 1, 2] if example.value["k"] == "adopt" else [])
+    for _, entry in parsed.entries:
+        validator("journey.page.v1").validate([json.loads(entry)])

@@ -3,8 +3,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from journey.documents import document
 from journey.events import DAY, HOUR
-from journey.features import CATALOGUE, document, features, rounded
+from journey.features import CATALOGUE, features
+from journey.models.base import rounded
 from scripts.write_features_docs import PAGE, page
 from tests.factories import NOON, Story, item
 from tests.schemas.catalogue import validator

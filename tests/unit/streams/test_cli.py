@@ -44,7 +44,7 @@ def test_the_commands_are_those_of_the_readme() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
         "worker", "demo", "load", "tail", "customer", "replay", "doctor", "status", "topics create", "topics check",
         "dead-letters list", "dead-letters resend", "cache rebuild", "upgrade", "rebuild", "go-live",
-        "ingest accept-hole",
+        "ingest accept-hole", "models history", "promote", "rollback", "freeze", "unfreeze",
     }  # fmt: skip
 
 

@@ -507,9 +507,28 @@ class TestControl:
         assert loaded(self.control(k="clock", clock="events"))[0][1]["at"] == 0
         assert loaded(self.control(k="clock", clock="wall"))[0][1]["at"] == NOON
 
+    def test_an_adoption_goes_to_every_partition_and_moves_no_time(self) -> None:
+        told: Json = {"slot": "churn", "model": "churn.boosted", "version": 7, "replaces": 42, "sha256": "9b1d"}
+        one = self.control(k="adopt", at=NOON - HOUR, more="ignored", **told)
+        entry = {"at": 0, "src": ["journey.control", 0, 17], "k": "adopt", **told}
+        assert loaded(one) == ((0, entry), (1, entry), (2, entry))
+        assert one.at == NOON - HOUR
+
+    def test_a_first_adoption_replaces_nothing_and_its_slot_is_its_model(self) -> None:
+        (_, entry), *_ = loaded(self.control(k="adopt", model="churn", version=1, sha256="9b1d"))
+        assert (entry["slot"], entry["replaces"]) == ("churn", None)
+
+    @pytest.mark.parametrize("kind", ["freeze", "unfreeze"])
+    def test_a_freeze_goes_to_none(self, kind: str) -> None:
+        assert self.control(k=kind, slot="churn") == Parsed(NOON, (), None)
+
     @pytest.mark.parametrize(
         ("message", "reason"),
         [
+            ({"k": "adopt", "model": "churn", "version": 1}, "missing_field"),
+            ({"k": "adopt", "model": "churn", "version": "1", "sha256": "9b1d"}, "bad_field"),
+            ({"k": "freeze"}, "missing_field"),
+            ({"k": "unfreeze", "slot": 5}, "bad_field"),
             ({"k": "tick"}, "bad_time"),
             ({"k": "tick", "at": "noon"}, "bad_time"),
             ({"k": "tick", "at": True}, "bad_time"),

@@ -4,21 +4,41 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations, pairwise
+from statistics import mean, median
 from typing import Any
 
 import orjson
 import pytest
 
-from journey.events import DAY
+from journey.events import DAY, MINUTE
 from streams.arrivals import VALUE_BYTES
 from streams.files import utc_ms
 from streams.raw import TOPIC_OF_CLASS, RawRecord
 from streams.records import parse_events
-from streams.shop import BAD_KINDS, START_MS, STATES, Shop, expected, generate, open_shop, planted_states
+from streams.shop import (
+    BAD_KINDS,
+    BUNDLES,
+    CUSTOMERS,
+    DAYS,
+    START_MS,
+    STATES,
+    Shop,
+    expected,
+    generate,
+    open_shop,
+    planted_states,
+    promotions,
+    state_at,
+)
 from tests.factories import loaded
 
 JOURNAL_PARTITIONS = 8
+REGULARS = ("repeat", "bargain", "loyal", "returner")
+
+Happenings = list[tuple[int, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,25 @@ def shop() -> Shop:
     return open_shop()
 
 
+@pytest.fixture(scope="module")
+def by_customer(shop: Shop) -> dict[str, Happenings]:
+    return events_by_customer(shop)
+
+
+@pytest.fixture(scope="module")
+def orders(by_customer: dict[str, Happenings]) -> dict[str, Happenings]:
+    """Return each customer's orders in their order, every one once."""
+    return {key: list(orders_of(happenings)) for key, happenings in by_customer.items()}
+
+
+def orders_of(happenings: Happenings) -> Iterator[tuple[int, dict[str, Any]]]:
+    known = set()
+    for at, happened in happenings:
+        if happened["type"] == "purchase.order_completed" and happened["data"]["order_id"] not in known:
+            known.add(happened["data"]["order_id"])
+            yield at, happened["data"]
+
+
 def event(record: RawRecord) -> dict[str, Any] | None:
     """Return the event of an accepted or repeated record, None of a bad one."""
     try:
@@ -49,7 +88,7 @@ def event(record: RawRecord) -> dict[str, Any] | None:
     return None if is_bad else found
 
 
-def events_by_customer(shop: Shop) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+def events_by_customer(shop: Shop) -> dict[str, Happenings]:
     """Return what each customer did under any of their ids, under the key of ``planted_states``."""
     found = [(record, happened) for record in shop.records if (happened := event(record)) is not None]
     users = {
@@ -57,7 +96,7 @@ def events_by_customer(shop: Shop) -> dict[str, list[tuple[int, dict[str, Any]]]
         for record, happened in found
         if record.key.startswith(b"u:") and "anonymous_id" in happened
     }
-    by_customer: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    by_customer: dict[str, Happenings] = defaultdict(list)
     for record, happened in found:
         key = record.key.decode()
         user = users.get(key[2:]) if key.startswith("a:") else None
@@ -77,8 +116,8 @@ def digest_in_another_process(hash_seed: int, **arguments: int) -> str:
 
 
 class TestDeterminism:
-    def test_every_process_generates_the_same_bytes(self) -> None:
-        arguments = {"seed": 7, "customers": 60, "events": 1500}
+    @pytest.mark.parametrize("arguments", [{"seed": 7, "customers": 60, "events": 1500}, {"seed": 7, "customers": 40}])
+    def test_every_process_generates_the_same_bytes(self, arguments: dict[str, int]) -> None:
         assert digest_in_another_process(1, **arguments) == digest_in_another_process(2, **arguments)
 
     def test_another_seed_is_another_shop(self) -> None:
@@ -103,9 +142,14 @@ class TestRecords:
 
     def test_all_but_late_ones_lie_within_the_days(self, shop: Shop) -> None:
         assert utc_ms("2026-06-01T00:00:00Z") == START_MS
-        beyond = sum(record.at >= START_MS + 90 * DAY for record in shop.records)
-        assert shop.records[-1].at < START_MS + 93 * DAY
+        beyond = sum(record.at >= START_MS + DAYS * DAY for record in shop.records)
+        assert shop.records[-1].at < START_MS + (DAYS + 3) * DAY
         assert beyond < 0.002 * len(shop.records)
+
+    def test_months_pass(self, shop: Shop) -> None:
+        assert shop.summary.last_at - shop.summary.first_at > 120 * DAY
+        by_month = Counter((record.at - START_MS) // (30 * DAY) for record in shop.records)
+        assert min(by_month[month] for month in range(DAYS // 30)) > 0.1 * len(shop.records)
 
     def test_a_good_record_says_when_it_was_received(self, shop: Shop) -> None:
         for record in shop.records:
@@ -126,7 +170,11 @@ class TestCounts:
         summary = shop.summary
         assert summary.published == len(shop.records)
         assert summary.accepted + summary.duplicates + summary.dead_lettered == summary.published
-        assert 24_000 <= summary.accepted <= 24_000 * 1.2
+        assert 60_000 < summary.published < 110_000
+
+    def test_as_many_events_as_were_asked_for_and_some_more(self) -> None:
+        for customers, events in ((100, 2_000), (100, 6_000), (40, 8_000)):
+            assert events <= expected(customers=customers, events=events).accepted <= 1.2 * events
 
     @pytest.mark.parametrize(
         ("customers", "events", "days"), [(1, 0, 3), (1, 300, 90), (20, 100, 7), (300, 500, 30), (8, 4000, 3)]
@@ -244,7 +292,7 @@ class TestDefects:
 
     def test_every_kind_of_bad_record_is_refused_for_its_reason(self, shop: Shop) -> None:
         assert set(shop.summary.bad) == set(BAD_KINDS)
-        assert min(shop.summary.bad.values()) > 0
+        assert min(shop.summary.bad.values()) > 10
         bad = [record for record in shop.records if event(record) is None]
         reasons: Counter[str] = Counter()
         for offset, record in enumerate(bad):
@@ -271,33 +319,101 @@ class TestPlantedStates:
     def test_a_few_customers_show_most_states(self) -> None:
         assert len(set(planted_states(customers=40).values())) >= 7
 
-    def test_customers_behave_as_planted(self, shop: Shop) -> None:
-        planted = planted_states()
-        by_customer = events_by_customer(shop)
-        assert set(by_customer) == set(planted)
-        for key, state in planted.items():
-            orders: dict[str, int] = {}
-            for at, happened in by_customer[key]:
-                if happened["type"] == "purchase.order_completed":
-                    orders.setdefault(happened["data"]["order_id"], at)
-            least, most = STATES[state].orders
-            assert least <= len(orders) <= most
-            if state == "loyal":
-                assert max(orders.values()) - min(orders.values()) > 60 * DAY
-            if state == "lapsing":
-                assert by_customer[key][-1][0] < START_MS + 60 * DAY
+    def test_customers_are_in_one_state_after_another_and_in_the_planted_one_in_the_end(
+        self, by_customer: dict[str, Happenings]
+    ) -> None:
+        planted, history = planted_states(), state_at()
+        assert set(by_customer) == set(planted) == set(history)
+        moves: Counter[tuple[str, str]] = Counter()
+        for key, phases in history.items():
+            assert phases[-1][1] == planted[key]
+            assert all(before < after for (before, _), (after, _) in pairwise(phases))
+            assert START_MS <= phases[0][0] <= phases[-1][0] <= START_MS + DAYS * DAY
+            assert abs(by_customer[key][0][0] - phases[0][0]) < 2 * DAY
+            moves.update((before, after) for (_, before), (_, after) in pairwise(phases))
+        assert {move for move, count in moves.items() if count > 10} == {
+            ("window_shopper", "one_time"),
+            ("repeat", "loyal"),
+            ("repeat", "lapsing"),
+            ("loyal", "lapsing"),
+            ("bargain", "lapsing"),
+        }
+
+    def test_customers_order_as_planted(self, orders: dict[str, Happenings]) -> None:
+        """What begins on the day of a change may belong to the state before or after it."""
+        for key, phases in state_at().items():
+            ends = [begin for begin, _ in phases[1:]] + [START_MS + DAYS * DAY]
+            for (begin, state), end in zip(phases, ends, strict=True):
+                least, most = STATES[state].orders
+                assert least <= sum(begin - 2 * DAY <= at < end + 2 * DAY for at, _ in orders[key])
+                if most is not None:
+                    assert sum(begin + 2 * DAY <= at < end - 2 * DAY for at, _ in orders[key]) <= most
+
+    def test_everybody_has_a_rhythm_of_their_own(self, orders: dict[str, Happenings]) -> None:
+        means: dict[str, list[float]] = defaultdict(list)
+        for key, phases in state_at().items():
+            times = [at for at, _ in orders[key]]
+            if len(phases) == 1 and phases[0][1] in ("loyal", "repeat") and len(times) > 4:
+                means[phases[0][1]].append(mean(after - before for before, after in pairwise(times)) / DAY)
+        for state, found in means.items():
+            low, high = STATES[state].gap
+            assert len(found) > 40
+            assert low < median(found) < high
+            assert max(found) > 1.5 * min(found)
+        assert median(means["repeat"]) > 1.7 * median(means["loyal"])
+
+    def test_bargain_hunters_buy_with_coupons_while_there_are_promotions(self, orders: dict[str, Happenings]) -> None:
+        sales = promotions()
+        assert len(sales) >= 5
+        found = 0
+        for key, phases in state_at().items():
+            if [state for _, state in phases] == ["bargain"]:
+                for at, order in orders[key]:
+                    found += 1
+                    assert any(begin < at < end for begin, end, _ in sales)
+                    assert order["coupon"]["id"] in {name for _, _, (name, _) in sales}
+                    assert order.get("revenue_minor") is None or order["discount_minor"] > 0
+        assert found > 300
+
+    def test_who_lapses_buys_rarer_and_with_coupons_before_and_hardly_after(
+        self, orders: dict[str, Happenings]
+    ) -> None:
+        soon, long_before, after = [], [], 0
+        lapsing = {key: phases for key, phases in state_at().items() if phases[-1][1] == "lapsing"}
+        for key, phases in lapsing.items():
+            (_, state), (begin, _) = phases
+            after += sum(at >= begin + 2 * DAY for at, _ in orders[key])
+            assert not [at for at, _ in orders[key] if at > begin + 65 * DAY]
+            if state != "bargain":
+                soon += ["coupon" in order for at, order in orders[key] if begin - 50 * DAY < at < begin]
+                long_before += ["coupon" in order for at, order in orders[key] if at < begin - 50 * DAY]
+        assert after < 0.3 * len(lapsing)
+        assert mean(soon) > 0.5 > 0.2 > mean(long_before)
+
+    def test_returners_send_everything_back(
+        self, by_customer: dict[str, Happenings], orders: dict[str, Happenings]
+    ) -> None:
+        for key, state in planted_states().items():
             if state == "returner":
-                types = {happened["type"] for _, happened in by_customer[key]}
-                assert types & {"purchase.order_refunded", "purchase.order_cancelled"}
+                back = {
+                    happened["data"]["order_id"]
+                    for _, happened in by_customer[key]
+                    if happened["type"] in ("purchase.order_refunded", "purchase.order_cancelled")
+                }
+                early = {order["order_id"] for at, order in orders[key] if at < START_MS + (DAYS - 11) * DAY}
+                assert early <= back
 
     def test_whoever_tells_who_they_are_links_every_device(self, shop: Shop) -> None:
         keys = planted_states()
+        assert len(keys) == CUSTOMERS == shop.summary.customers
         assert sum(key.startswith("u:") for key in keys) == shop.summary.known
         assert shop.summary.links > shop.summary.known  # some have two devices
 
-    def test_carts_are_left_and_some_come_back_to_theirs_after_an_hour(self, shop: Shop) -> None:
+    def test_carts_are_left_and_some_come_back_to_theirs_after_an_hour(
+        self, by_customer: dict[str, Happenings]
+    ) -> None:
         left = later = 0
-        for happenings in events_by_customer(shop).values():
+        for happenings in by_customer.values():
             added: int | None = None
             for at, happened in happenings:
                 if happened["type"] == "cart.product_added":
@@ -308,3 +424,71 @@ class TestPlantedStates:
             left += added is not None
         assert left > 100
         assert later > 100
+
+
+class TestWhatThereIsToLearn:
+    def test_orders_that_came_in_time_and_that_did_not_are_known_after_three_months(
+        self, orders: dict[str, Happenings]
+    ) -> None:
+        """As the weekly look at whoever has bought twice and not long ago: does an order follow within 30 days?"""
+        came: Counter[bool] = Counter()
+        for bought in orders.values():
+            times = [at for at, _ in bought]
+            for week in range(1, DAYS // 7):
+                look = times[0] + week * 7 * DAY if times else START_MS + DAYS * DAY
+                past = [at for at in times if at <= look]
+                if look + 30 * DAY <= START_MS + 100 * DAY and len(past) > 1 and look - past[-1] <= 60 * DAY:
+                    came[any(look < at <= look + 30 * DAY for at in times)] += 1
+        assert came.total() > 1_500
+        assert min(came.values()) > 150
+
+    def test_who_buys_looks_longer_and_at_one_item_again(self, by_customer: dict[str, Happenings]) -> None:
+        again: dict[bool, list[int]] = {True: [], False: []}
+        for happenings in by_customer.values():
+            views: Counter[str] = Counter()
+            last, buys = 0, False
+            for at, happened in happenings:
+                if at - last > 30 * MINUTE and views:
+                    again[buys].append(max(views.values()))
+                    views, buys = Counter(), False
+                if happened["type"] == "click.product_viewed":
+                    views[happened["data"]["item"]["item_id"]] += 1
+                    last = at
+                elif happened["type"] == "purchase.order_completed":
+                    buys = True
+        assert min(map(len, again.values())) > 1_500
+        assert mean(again[True]) > mean(again[False]) + 0.2
+
+    def test_what_goes_together_is_bought_together(self, orders: dict[str, Happenings]) -> None:
+        baskets = [{line["item_id"] for line in order["items"]} for bought in orders.values() for _, order in bought]
+        items = Counter(item for basket in baskets for item in basket)
+        pairs = Counter(pair for basket in baskets for pair in combinations(sorted(basket), 2))
+        for first, second in BUNDLES:
+            together = pairs[min(first, second), max(first, second)]
+            assert together >= 20
+            assert together / len(baskets) > 0.005
+            assert together * len(baskets) / (items[first] * items[second]) > 4
+
+    def test_regulars_buy_their_favourites_again(self, orders: dict[str, Happenings]) -> None:
+        again = lines = 0
+        for key, state in planted_states().items():
+            owned: set[str] = set()
+            for number, (_, order) in enumerate(orders[key] if state in REGULARS else ()):
+                items = {line["item_id"] for line in order["items"]}
+                if number > 4:
+                    again, lines = again + len(items & owned), lines + len(items)
+                owned |= items
+        assert lines > 1_000
+        assert 0.55 < again / lines < 0.8
+
+    def test_the_catalogue_is_that_of_a_small_shop(self, shop: Shop) -> None:
+        items = {}
+        for record in shop.records:
+            happened = event(record)
+            if happened is not None and happened["type"] == "click.product_viewed":
+                item = happened["data"]["item"]
+                items[item["item_id"]] = (item["category"], item["brand"], item["unit_price_minor"])
+        assert 120 <= len(items) <= 200
+        assert len({category for category, _, _ in items.values()}) == 12
+        assert len({brand for _, brand, _ in items.values()}) == 5
+        assert {item for bundle in BUNDLES for item in bundle} <= set(items)

@@ -1,0 +1,207 @@
+"""Quality of the models, through the product's own path: raw records, journal, fold, samples, learners, adoption.
+
+Prints one Markdown table. Seeds are fixed: the same versions of the libraries
+give the same table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from benchmarks.quality import ceilings, report
+from benchmarks.quality.data import (
+    CLICKS,
+    DEFAULT,
+    GROCERIES,
+    RECORDS,
+    Run,
+    blended,
+    drawn,
+    events,
+    folder,
+    followed,
+    labelled,
+    moment,
+    of_family,
+)
+from benchmarks.quality.report import BLEND, Line
+from journey.models.lifetime import AHEAD_WEEKS, Lifetime
+from streams.audits import Centres, Quality, SegmentsAudit, centres_of, one_thread
+from streams.cli_audit import streamed
+from streams.files import read_events
+from streams.pictures import reliability, segment_map
+from streams.shop import CUSTOMERS, DAYS, generate, state_at
+
+GROCERIES_CUT: Final = moment("2017-07-02")  # day 182
+CLICKS_CUT: Final = moment("2017-11-30T16:00:17")  # the last three of nine days
+RECORDS_CUT: Final = moment("1997-10-01")
+HOUSEHOLDS: Final = (50, 100, 300)
+BASKETS_LOOKED_AT: Final = 0.2
+SEED: Final = 1
+# r, alpha, a, b of Fader, Hardie and Lee (2005), p, q, v of Fader and Hardie (2013), for the same sample of CDNOW
+PUBLISHED: Final = (0.243, 4.414, 0.793, 2.426, 6.25, 3.74, 15.44, (1.0, 6.8, 32.7, 35.0), 2357, 946, -9582.4, 0.11)
+
+
+class Found(NamedTuple):
+    """Lines of the table, and what pictures are drawn of."""
+
+    lines: list[Line]
+    qualities: list[Quality]
+    segments: SegmentsAudit | None = None
+
+
+def say(text: str) -> None:
+    """Tell how far the run is."""
+    print(f"{time.perf_counter() - _BEGIN:4.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def newest(found: Run, model: str) -> Any:
+    """Return the newest version of a model that was published in a run; None where there is none."""
+    versions = [
+        number
+        for (name, number), payload in found.snapshots.items()
+        if name == model and payload.get("state") is not None
+    ]
+    return found.snapshots[model, max(versions)] if versions else None
+
+
+def centres(found: Run) -> Centres | None:
+    """Return the segments as they were at the end of a run."""
+    payload = newest(found, "segments")
+    return None if payload is None else centres_of(payload)
+
+
+def groceries(path: Path) -> Found:
+    """Measure churn, segments, recommendations and rules on a panel of households, and churn in small shops."""
+    found = followed(events(path, GROCERIES, by_category=True), weekly=True)
+    say(f"{GROCERIES}: {len(found.samples):,} samples")
+    churn = labelled(found, "churn")
+    rows = report.evaluated(churn, GROCERIES_CUT)
+    lines, qualities = report.probability_lines(
+        "churn", GROCERIES, rows, GROCERIES_CUT, below_batch=0.01, above_trivial=0.06, most_ece=0.03
+    )
+    lines += report.challenger_lines("churn", GROCERIES, churn, blended(found, "churn"), GROCERIES_CUT, BLEND)
+    households = {customer for customer, _ in churn}
+    lines += report.segment_lines(GROCERIES, found.looks, None, most_flips=0.07)
+    today, observed = centres(found), of_family(found, "segments")
+    if today is not None:
+        lines.append(report.squares_line(GROCERIES, observed, today, 1.10))
+    segments = report.segments_of(observed, today)
+    lines += report.basket_lines(GROCERIES, found, above_popular=0.07, share=BASKETS_LOOKED_AT)
+    first = [sorted({item[0] for item in sample["items"]}) for _, sample in of_family(found, "recs")][: report.BASKETS]
+    lines.append(report.rules_line(GROCERIES, first, streamed(first)))
+    del found
+    for number in HOUSEHOLDS:
+        small = followed(events(path, GROCERIES, by_category=True, customers=drawn(households, number)))
+        lines.append(report.small_shop_line(number, GROCERIES, labelled(small, "churn")))
+        say(f"{number} households")
+    return Found(lines, [one._replace(name=f"churn, {one.name}") for one in qualities], segments)
+
+
+def clicks(path: Path) -> Found:
+    """Measure purchase intent and the next product view on nine days of clicks."""
+    found = followed(events(path, CLICKS), clicks=True)
+    say(f"{CLICKS}: {len(found.samples):,} samples")
+    rows = report.evaluated(labelled(found, "intent"), CLICKS_CUT)
+    lines, qualities = report.probability_lines(
+        "intent", f"{CLICKS}, last 3 days", rows, CLICKS_CUT, below_batch=0.015, above_trivial=0.0, most_ece=0.02
+    )
+    lines.append(report.click_line(f"{CLICKS}, last 3 days", found.clicks, CLICKS_CUT))
+    return Found(lines, [one._replace(name=f"intent, {one.name}") for one in qualities])
+
+
+def records(path: Path) -> Found:
+    """Measure lifetime value and churn on eighteen months of orders."""
+    found = followed(events(path, RECORDS))
+    say(f"{RECORDS}: {len(found.samples):,} samples")
+    rows = report.evaluated(labelled(found, "churn"), RECORDS_CUT)
+    lines, _ = report.probability_lines(
+        "churn", RECORDS, rows, RECORDS_CUT, below_batch=0.01, above_trivial=0.0, most_ece=0.03
+    )
+    del found
+    payload = newest(followed(events(path, RECORDS, until=RECORDS_CUT)), "clv")
+    say(f"{RECORDS}: value fitted")
+    buyers = ceilings.buyers(orders(path), RECORDS_CUT)
+    if payload is not None:
+        model = Lifetime.restore(payload["state"])
+        lines += report.value_lines(
+            f"{RECORDS}, 39 + 39 weeks",
+            buyers,
+            lambda one: model.orders(one.repeats, one.weeks_bought, one.weeks),
+            lambda one: model.worth(one.repeats, one.weeks_bought, one.weeks, one.mean),
+            AHEAD_WEEKS,
+        )
+    lines.append(report.published_line(Lifetime(*PUBLISHED).orders(2, 30.43, 38.86, AHEAD_WEEKS)))
+    return Found(lines, [])
+
+
+def orders(path: Path) -> Iterator[tuple[str, int, float]]:
+    """Return (customer, ms, money) of each order of the file, exactly as its rows say."""
+    for record in read_events(path / f"{RECORDS}.csv.gz", currency="USD"):
+        data = orjson.loads(record.value)["data"]
+        yield record.key.decode(), record.at, data.get("revenue_minor", 0) / 100
+
+
+def shop(_: Path) -> Found:
+    """Measure segments in a generated shop, where what each customer is at each time is known."""
+    found = followed(generate(seed=SEED), weekly=True)
+    say(f"generated shop: {len(found.samples):,} samples")
+    planted = state_at(SEED, CUSTOMERS, days=DAYS)
+
+    def truth(customer: str, at: int) -> str:
+        phases = planted[customer]
+        return phases[max(0, bisect_right(phases, at, key=lambda phase: phase[0]) - 1)][1]
+
+    known = [look for look in found.looks if look.customer in planted]
+    lines = report.segment_lines(f"generated shop, {CUSTOMERS:,} customers", known, truth, most_flips=0.07)
+    return Found(lines, [])
+
+
+PARTS: Final[dict[str, Callable[[Path], Found]]] = {
+    "groceries": groceries, "clicks": clicks, "records": records, "shop": shop,
+}  # fmt: skip
+
+
+@one_thread()
+def main() -> None:
+    """Run the parts that were asked for, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}, comma-separated")
+    parser.add_argument("--reliability", type=Path, help="where to write the reliability diagram (SVG)")
+    parser.add_argument("--segments", type=Path, help="where to write the map of segments (SVG)")
+    told = parser.parse_args()
+    wanted = told.only.split(",")
+    if unknown := sorted(set(wanted) - PARTS.keys()):
+        parser.error(f"no part is named {', '.join(unknown)}")
+    path = folder()
+    if path is None:
+        say(f"skipped: no event files in JOURNEY_DATA, nor in {DEFAULT}; only what needs none of them is measured")
+        wanted = [name for name in wanted if name == "shop"]
+    lines: list[Line] = []
+    qualities: list[Quality] = []
+    segments = None
+    for name in wanted:
+        found = PARTS[name](path or Path())
+        lines += found.lines
+        qualities += found.qualities
+        segments = found.segments or segments
+    print(report.markdown(lines))
+    if told.reliability is not None and qualities:
+        told.reliability.write_text(reliability("What was said, and what happened", qualities))
+    if told.segments is not None and segments is not None:
+        told.segments.write_text(segment_map(f"Segments of {GROCERIES}", segments))
+    say("done")
+
+
+_BEGIN: Final = time.perf_counter()
+
+if __name__ == "__main__":
+    main()

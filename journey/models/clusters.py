@@ -1,0 +1,459 @@
+"""Segments of customers that are alike: sequential k-means whose ids, and names, stay what they are.
+
+River's own ``KMeans`` draws its centres while it iterates a set of names, so
+that its result depends on PYTHONHASHSEED; this one draws by a keyed hash and
+never sorts its centres again. What the engine needs is ``journey.models.assign``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from math import dist
+from typing import Any, Final
+
+from river import base
+
+from journey.errors import BadSnapshotError
+from journey.events import DAY
+from journey.models.assign import CLASS, MARGIN, SHOP, Clusters, Prototypes, check, inverse, numbers, scaled
+from journey.models.base import Row, State, chance, vector
+
+RESTARTS: Final = 8
+ROUNDS: Final = 15
+SHARE_STEP: Final = 5e-4  # a segment's share is that of about the last 2,000 rows
+LEAST_SHARE: Final = 0.01
+LOW_FOR: Final = 7 * DAY
+RESEEDED_ROWS: Final = 20  # how much a prototype weighs where a segment starts anew
+
+
+def lloyd(rows: Sequence[Row], start: Sequence[Row], rounds: int = ROUNDS) -> tuple[list[list[float]], float]:
+    """Return the centres that k-means comes to from a start, and the sum of squares within them.
+
+    Examples
+    --------
+    >>> points = [(1, 2, 3), (2, 4, 5), (3, 6, 7), (4, 8, 9)]
+    >>> lloyd(points, [points[0], points[3]])
+    ([[1.5, 3.0, 4.0], [3.5, 7.0, 8.0]], 9.0)
+
+    References
+    ----------
+    Lloyd (1982), "Least squares quantization in PCM", IEEE Transactions on Information Theory.
+    """
+    centres = [[float(value) for value in centre] for centre in start]
+    for _ in range(rounds):
+        groups: list[list[Row]] = [[] for _ in centres]
+        for row in rows:
+            groups[_nearest(centres, row)].append(row)
+        moved = [
+            [math.fsum(column) / len(group) for column in zip(*group, strict=True)] if group else centre
+            for group, centre in zip(groups, centres, strict=True)
+        ]
+        if moved == centres:
+            break
+        centres = moved
+    return centres, sum_of_squares(rows, centres)
+
+
+def sum_of_squares(rows: Sequence[Row], centres: Sequence[Row]) -> float:
+    """Return the sum of the squared distances of rows to their nearest centres."""
+    total = 0.0
+    for row in rows:
+        near = centres[_nearest(centres, row)]
+        for value, there in zip(row, near, strict=True):
+            total += (value - there) * (value - there)
+    return total
+
+
+def _nearest(centres: Sequence[Row], row: Row) -> int:
+    # distances are only compared, never kept
+    away = [dist(centre, row) for centre in centres]
+    return away.index(min(away))
+
+
+def seeds(rows: Sequence[Row], k: int, key: str) -> list[Row]:
+    """Return k of the rows, each drawn by its squared distance to those before (k-means++).
+
+    References
+    ----------
+    Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding", SODA.
+    """
+    drawn = [rows[int(chance(key, "0") * len(rows))]]
+    near = [_square(drawn[0], row) for row in rows]
+    while len(drawn) < k:
+        total = math.fsum(near)
+        left = chance(key, str(len(drawn))) * total
+        at = 0
+        while at < len(rows) - 1 and left >= near[at]:
+            left -= near[at]
+            at += 1
+        drawn.append(rows[at])
+        near = [min(before, _square(rows[at], row)) for before, row in zip(near, rows, strict=True)]
+    return drawn
+
+
+def _square(one: Row, other: Row) -> float:
+    away = dist(one, other)
+    return away * away
+
+
+class SequentialKMeans(base.Clusterer):
+    """k-means++ over the first rows, then one small step of the nearest centre for each row.
+
+    Centres are kept in standard deviations of a scaler that forgets slowly. A
+    segment that has less than one row in a hundred for seven days starts anew
+    at the prototype which is farthest from all centres.
+
+    Parameters
+    ----------
+    names, prototypes
+        Of the features; the rows that a dead segment may start at.
+    k, warmup
+        How many segments; how many rows are kept before there are any.
+    step, forgetting
+        The least step of a centre, and of the scaler.
+    key
+        Another key draws other seeds.
+
+    Examples
+    --------
+    >>> model = SequentialKMeans(("money",), {"much": [9.0], "little": [0.0]}, k=2, warmup=20)
+    >>> for n in range(100):
+    ...     model.learn([9.0 + n % 3 if n % 2 else n % 3], at=n)
+    >>> model.assign([10.0]) != model.assign([1.0])
+    True
+
+    References
+    ----------
+    MacQueen (1967), "Some methods for classification and analysis of multivariate observations".
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = SHOP.names,
+        prototypes: Mapping[str, Sequence[float]] = SHOP.rows,
+        k: int = 6,
+        warmup: int = 2_000,
+        step: float = 5e-4,
+        forgetting: float = 1e-4,
+        key: str = "segments",
+    ) -> None:
+        self.names, self.prototypes = tuple(names), {name: list(row) for name, row in prototypes.items()}
+        self.k, self.warmup, self.step, self.forgetting, self.key = k, warmup, step, forgetting, key
+        width = len(self.names)
+        self.n = 0
+        self.centres: list[list[float]] = []
+        self._means, self._variances, self._inverses = [0.0] * width, [0.0] * width, [0.0] * width
+        self._rows: list[int] = []
+        self._shares: list[float] = []
+        self._low_since: list[int | None] = []
+        self._buffer: list[list[float]] = []
+
+    @property
+    def trusted(self) -> bool:
+        """Whether there are segments: after the warm-up."""
+        return bool(self.centres)
+
+    def learn(self, row: Row, at: int) -> None:
+        """Learn one row, of a moment in milliseconds.
+
+        Raises
+        ------
+        BadRowError
+            Another length, NaN, an infinity, no number, or one above a
+            million. Nothing was learned.
+        """
+        check(row, self.names, learn=True)
+        self.n += 1
+        self._scale(row)
+        if not self.centres:
+            self._buffer.append(list(map(float, row)))
+            if len(self._buffer) >= self.warmup:
+                self._start()
+            return
+        place = scaled(row, self._means, self._inverses)
+        nearest = _nearest(self.centres, place)
+        self._rows[nearest] += 1
+        step = max(1.0 / self._rows[nearest], self.step)
+        self.centres[nearest] = [
+            there + step * (value - there) for there, value in zip(self.centres[nearest], place, strict=True)
+        ]
+        self._watch(nearest, at)
+
+    def assign(self, row: Row) -> int | None:
+        """Return the nearest segment; None before there are any."""
+        return self.clusters().assign(row)
+
+    def assign_sticky(self, row: Row, previous: int | None, margin: float = MARGIN) -> int | None:
+        """Return the previous segment unless another is nearer by the margin; None before there are any."""
+        return self.clusters().assign_sticky(row, previous, margin)
+
+    def clusters(self) -> Clusters:
+        """Return what assigns as this does now; what is learned later does not change it."""
+        return Clusters(self.names, self._means, self._inverses, self.centres)
+
+    def learn_one(self, x: dict[Any, Any]) -> None:
+        """Learn a row by River's interface: one a minute, as it tells no time."""
+        self.learn(vector(x, self.names), 60_000 * self.n)
+
+    def predict_one(self, x: dict[Any, Any]) -> int:
+        """Return the nearest segment by River's interface; 0 before there are any."""
+        return self.assign(vector(x, self.names)) or 0
+
+    def scaled(self, row: Row) -> list[float]:
+        """Return a row in the standard deviations that centres are in."""
+        return scaled(row, self._means, self._inverses)
+
+    def raw_centres(self) -> list[list[float]]:
+        """Return the centres in the units of the features, for names and for people."""
+        return [
+            [
+                mean + there / by if by else mean
+                for there, mean, by in zip(centre, self._means, self._inverses, strict=True)
+            ]
+            for centre in self.centres
+        ]
+
+    @property
+    def shares(self) -> list[float]:
+        """The share of each segment in about the last 2,000 rows."""
+        return list(self._shares)
+
+    def state(self) -> State:
+        """Return all that it is: before the end of the warm-up with its rows, then without."""
+        return {
+            "class": CLASS,
+            "names": list(self.names),
+            "prototypes": [[name, list(row)] for name, row in self.prototypes.items()],
+            "k": self.k,
+            "warmup": self.warmup,
+            "step": self.step,
+            "forgetting": self.forgetting,
+            "key": self.key,
+            "n": self.n,
+            "means": list(self._means),
+            "variances": list(self._variances),
+            "centres": [list(centre) for centre in self.centres],
+            "rows": list(self._rows),
+            "shares": list(self._shares),
+            "low_since": list(self._low_since),
+            "buffer": [list(row) for row in self._buffer],
+        }
+
+    @classmethod
+    def restore(cls, state: State) -> SequentialKMeans:
+        """Return the model of what ``state`` returned; it goes on bit for bit.
+
+        Raises
+        ------
+        BadSnapshotError
+            As ``Clusters.restore``.
+        """
+        Clusters.restore(state)
+        try:
+            width, k = len(state["names"]), int(state["k"])
+            model = cls(
+                [str(name) for name in state["names"]],
+                {str(name): numbers(row, width) for name, row in state["prototypes"]},
+                k,
+                int(state["warmup"]),
+                numbers([state["step"]], 1)[0],
+                numbers([state["forgetting"]], 1)[0],
+                str(state["key"]),
+            )
+            model.n = int(state["n"])
+            model._means, model._variances = numbers(state["means"], width), numbers(state["variances"], width)
+            model._inverses = [inverse(variance) for variance in model._variances]
+            model.centres = [numbers(centre, width) for centre in state["centres"]]
+            model._rows = [int(count) for count in state["rows"]]
+            model._shares = numbers(state["shares"], len(model.centres))
+            model._low_since = [None if since is None else int(since) for since in state["low_since"]]
+            model._buffer = [numbers(row, width) for row in state["buffer"]]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            text = f"a part of {CLASS} is absent or no number: {error}"
+            raise BadSnapshotError(text) from None
+        if {len(model._rows), len(model._low_since)} != {len(model.centres)} or len(model.centres) not in (0, k):
+            text = f"the segments of {CLASS} do not fit each other"
+            raise BadSnapshotError(text)
+        return model
+
+    def _scale(self, row: Row) -> None:
+        means, variances, inverses = self._means, self._variances, self._inverses
+        step = max(1.0 / self.n, self.forgetting)
+        for at, value in enumerate(row):
+            off = value - means[at]
+            means[at] += step * off
+            variances[at] = variance = (1.0 - step) * (variances[at] + step * off * off)
+            inverses[at] = inverse(variance)
+
+    def _start(self) -> None:
+        """Take the best of some runs from different seeds; the centres are put in order, once."""
+        rows = [scaled(row, self._means, self._inverses) for row in self._buffer]
+        runs = [lloyd(rows, seeds(rows, self.k, f"{self.key}/{run}")) for run in range(RESTARTS)]
+        self.centres = sorted(min(runs, key=lambda run: run[1])[0])
+        self._rows = [0] * self.k
+        for row in rows:
+            self._rows[_nearest(self.centres, row)] += 1
+        self._shares = [count / len(rows) for count in self._rows]
+        self._low_since = [None] * self.k
+        self._buffer = []
+
+    def _watch(self, nearest: int, at: int) -> None:
+        shares, low_since = self._shares, self._low_since
+        for segment in range(self.k):
+            shares[segment] += SHARE_STEP * ((segment == nearest) - shares[segment])
+            if shares[segment] >= LEAST_SHARE:
+                low_since[segment] = None
+                continue
+            since = low_since[segment]
+            if since is None:
+                low_since[segment] = at
+            elif at - since >= LOW_FOR and self.prototypes:
+                self._reseed(segment)
+
+    def _reseed(self, segment: int) -> None:
+        others = [centre for at, centre in enumerate(self.centres) if at != segment]
+        places = [scaled(row, self._means, self._inverses) for row in self.prototypes.values()]
+        self.centres[segment] = max(places, key=lambda place: min((dist(place, one) for one in others), default=0.0))
+        self._rows[segment] = RESEEDED_ROWS
+        self._shares[segment] = 2.0 * LEAST_SHARE
+        self._low_since[segment] = None
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+NAMES_CLASS: Final = "names/1"
+CHEAPER: Final = 0.8
+DAYS_CHEAPER: Final = 3
+
+
+def match(centres: Sequence[Row], prototypes: Sequence[Row], units: Row) -> tuple[int, ...]:
+    """Return for each centre the prototype it is named after: of all one-to-one matches the cheapest.
+
+    The cost is the squared distance in the prototypes' fixed units. Of equal
+    matches the first, in the order of prototypes, is taken. All are looked
+    at, by the sets of prototypes already given away: thousands of steps for
+    eight of them.
+
+    Raises
+    ------
+    ValueError
+        More centres than prototypes.
+
+    Examples
+    --------
+    >>> match([[5.0], [1.0]], [[0.0], [1.5], [6.0]], [1.0])
+    (2, 1)
+    """
+    if len(centres) > len(prototypes):
+        text = f"{len(centres)} segments cannot be named after {len(prototypes)} prototypes"
+        raise ValueError(text)
+    costs = _costs(centres, prototypes, units)
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for row in costs:
+        further: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for given, (cost, way) in best.items():
+            for at, more in enumerate(row):
+                if not given >> at & 1:
+                    found = (cost + more, (*way, at))
+                    now = given | 1 << at
+                    if now not in further or found < further[now]:
+                        further[now] = found
+        best = further
+    return min(best.values())[1]
+
+
+def _costs(centres: Sequence[Row], prototypes: Sequence[Row], units: Row) -> list[list[float]]:
+    costs: list[list[float]] = []
+    for centre in centres:
+        row: list[float] = []
+        for prototype in prototypes:
+            cost = 0.0
+            for value, there, unit in zip(centre, prototype, units, strict=True):
+                cost += ((value - there) / unit) * ((value - there) / unit)
+            row.append(cost)
+        costs.append(row)
+    return costs
+
+
+class Names:
+    """What each segment is called; names change only when others have fitted clearly better for three days.
+
+    Examples
+    --------
+    >>> names = Names(Prototypes(("money",), (1.0,), {"rich": [9.0], "poor": [0.0]}))
+    >>> names.look([[8.0], [1.0]], at=0)
+    ('rich', 'poor')
+    >>> [names.look([[1.0], [8.0]], at=day * 86_400_000) for day in (1, 2, 3)]
+    [('rich', 'poor'), ('rich', 'poor'), ('poor', 'rich')]
+    """
+
+    def __init__(self, prototypes: Prototypes = SHOP) -> None:
+        self.prototypes: Final = prototypes
+        self.current: tuple[str, ...] = ()
+        self._day: int | None = None
+        self._days_cheaper = 0
+
+    def look(self, centres: Sequence[Row], at: int) -> tuple[str, ...]:
+        """Return the names of centres (raw, one for each segment) after a look at them, of which one a day counts.
+
+        ``at`` is the moment in milliseconds. Without centres there are no names.
+        """
+        if not centres:
+            return self.current
+        named = list(self.prototypes.rows)
+        rows = list(self.prototypes.rows.values())
+        if len(centres) != len(self.current):
+            best = match(centres, rows, self.prototypes.units)
+            self.current = tuple(named[place] for place in best)
+            self._day, self._days_cheaper = at // DAY, 0
+        elif self._day is None or at // DAY > self._day:
+            self._day = at // DAY
+            best = match(centres, rows, self.prototypes.units)
+            costs = _costs(centres, rows, self.prototypes.units)
+            now = math.fsum(costs[segment][named.index(name)] for segment, name in enumerate(self.current))
+            then = math.fsum(costs[segment][place] for segment, place in enumerate(best))
+            self._days_cheaper = self._days_cheaper + 1 if then < CHEAPER * now else 0
+            if self._days_cheaper >= DAYS_CHEAPER:
+                self.current = tuple(named[place] for place in best)
+                self._days_cheaper = 0
+        return self.current
+
+    def state(self) -> State:
+        """Return the names, and how long others have fitted better."""
+        return {
+            "class": NAMES_CLASS,
+            "features": list(self.prototypes.names),
+            "units": list(self.prototypes.units),
+            "prototypes": [[name, list(row)] for name, row in self.prototypes.rows.items()],
+            "current": list(self.current),
+            "day": self._day,
+            "days_cheaper": self._days_cheaper,
+        }
+
+    @classmethod
+    def restore(cls, state: State) -> Names:
+        """Return the names of what ``state`` returned.
+
+        Raises
+        ------
+        BadSnapshotError
+            Another class, numbers that are none, or names of no prototype.
+        """
+        if state.get("class") != NAMES_CLASS:
+            text = f"the class is {state.get('class')!r}, not {NAMES_CLASS!r}"
+            raise BadSnapshotError(text)
+        try:
+            width = len(state["features"])
+            rows = {str(name): numbers(row, width) for name, row in state["prototypes"]}
+            names = cls(Prototypes(state["features"], numbers(state["units"], width), rows))
+            names.current = tuple(str(name) for name in state["current"])
+            names._day = None if state["day"] is None else int(state["day"])
+            names._days_cheaper = int(state["days_cheaper"])
+        except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+            text = f"a part of {NAMES_CLASS} is absent or no number: {error}"
+            raise BadSnapshotError(text) from None
+        if not set(names.current) <= set(rows):
+            text = f"{names.current} are not the names of prototypes"
+            raise BadSnapshotError(text)
+        return names

@@ -1,0 +1,178 @@
+"""The adopt agent on fakes: what it puts in force, what it passes over, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from faust.types import TP
+
+from journey.adoptions import Standing, in_force
+from streams import faust_fixes
+from streams.agents.adopt import Adopt
+from streams.errors import LogTruncatedError
+from streams.faust_fixes import LightRecord
+from streams.settings import Settings
+from streams.snapshots import Keys, record_key, sign
+from tests.agents.test_inbox import FakeApp
+
+KEYS = Keys(b"a key of the tests")
+PROMOTES = {"promote": True, "text": "better in two windows"}
+
+
+class FakeLog:
+    def __init__(self) -> None:
+        self.control: list[dict[str, Any]] = []
+        self.letters: list[dict[str, Any]] = []
+
+    async def append(self, topic: str, partition: int, records: Any, headers: Any = ()) -> None:
+        mine = {"journey.control": self.control, "journey.dead_letters": self.letters}[topic]
+        mine += [orjson.loads(value) for _, value in records]
+
+
+class FakeControl:
+    def __init__(self, log: FakeLog) -> None:
+        self.log = log
+
+    async def read(self) -> Standing:
+        standing = Standing()
+        for message in self.log.control:
+            standing.take(message)
+        return standing
+
+
+class Desk:
+    def __init__(self, **told: Any) -> None:
+        self.log = FakeLog()
+        log: Any = self.log
+        control: Any = FakeControl(self.log)
+        self.app = FakeApp()
+        self.counts = dict.fromkeys(("adopted", "refused", "passed_over"), 0)
+        self.agent = Adopt(self.app, Settings(**told), log, control, KEYS, self.counts)
+        self.agent._letters = 1
+
+    async def sees(self, name: str, role: str | None = "champion", *, keys: Keys = KEYS, **fields: Any) -> None:
+        """A snapshot comes, such as ``churn/42``; ``fields`` are of the payload, ``trained`` of the envelope."""
+        model, _, number = name.partition("/")
+        trained = fields.pop("trained", {"at": 1000 + int(number)})
+        value = sign(
+            keys, model=model, number=int(number), parent=None, schema="churn/1", trained_through={}, trained=trained,
+            payload={"role": role, "n": int(number)} | fields,
+        )  # fmt: skip
+        await self.brings(record_key(model, int(number)), value)
+
+    async def brings(self, key: bytes, value: bytes | None) -> None:
+        record: Any = LightRecord("journey.models", 0, 7, 1_795_162_442_000, key, value, [])
+        await self.agent.take(record)
+
+    def says(self, **message: Any) -> None:
+        """An operator says something."""
+        self.log.control.append({"v": 1, **message})
+
+    @property
+    def force(self) -> dict[str, tuple[str, int]]:
+        return in_force(self.log.control)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_champions_are_adopted_as_they_appear(desk: Desk) -> None:
+    for name in ("churn/1", "intent/1", "churn/2", "churn/4"):
+        await desk.sees(name)
+    assert desk.force == {"churn": ("churn", 4), "intent": ("intent", 1)}
+    assert [one["replaces"] for one in desk.log.control] == [None, None, 1, 2]
+    assert [one["at"] for one in desk.log.control] == [1001, 1001, 1002, 1004]
+
+
+async def test_what_comes_again_after_a_crash_is_not_adopted_again(desk: Desk) -> None:
+    for name in ("churn/1", "churn/2", "churn/1", "churn/2"):
+        await desk.sees(name)
+    assert len(desk.log.control) == 2
+    assert desk.counts == {"adopted": 2, "refused": 0, "passed_over": 2}
+
+
+async def test_a_slot_that_an_operator_has_frozen_stays_as_it_is(desk: Desk) -> None:
+    await desk.sees("churn/1")
+    desk.says(k="freeze", slot="churn")
+    await desk.sees("churn/2")
+    assert desk.force == {"churn": ("churn", 1)}
+    desk.says(k="unfreeze", slot="churn")
+    await desk.sees("churn/3")
+    assert desk.force == {"churn": ("churn", 3)}
+
+
+async def test_what_was_rolled_back_does_not_come_back(desk: Desk) -> None:
+    await desk.sees("churn/1")
+    await desk.sees("churn/2")
+    desk.says(k="adopt", model="churn", version=1, replaces=2, sha256="00")
+    await desk.sees("churn/2")
+    assert desk.force == {"churn": ("churn", 1)}
+    await desk.sees("churn/3")
+    assert desk.force == {"churn": ("churn", 3)}
+
+
+async def test_a_challenger_is_only_measured(desk: Desk) -> None:
+    await desk.sees("churn/1")
+    await desk.sees("churn.boosted/1", "challenger", verdict=PROMOTES)
+    assert desk.force == {"churn": ("churn", 1)}
+
+
+async def test_a_challenger_that_is_better_is_promoted_where_the_operator_lets_it() -> None:
+    desk = Desk(promote="auto")
+    await desk.sees("churn.boosted/1", "challenger", verdict=PROMOTES)
+    assert desk.force == {}, "there is nothing that it could be better than"
+    await desk.sees("churn/1")
+    await desk.sees("churn.boosted/2", "challenger", verdict={"promote": False, "text": "no"})
+    await desk.sees("churn.boosted/3", "challenger")
+    assert desk.force == {"churn": ("churn", 1)}
+    await desk.sees("churn.boosted/4", "challenger", verdict=PROMOTES)
+    assert desk.force == {"churn": ("churn.boosted", 4)}
+
+
+async def test_after_a_promotion_the_promoted_models_versions_follow_and_not_the_former_champions(desk: Desk) -> None:
+    await desk.sees("churn/1")
+    desk.says(k="adopt", slot="churn", model="churn.boosted", version=3, replaces=1, sha256="00")
+    await desk.sees("churn/2")
+    await desk.sees("churn.boosted/4", "challenger")
+    assert desk.force == {"churn": ("churn.boosted", 4)}
+
+
+async def test_a_part_of_other_models_is_for_no_slot(desk: Desk) -> None:
+    await desk.sees("value.fit/1", None)
+    assert desk.force == {}
+
+
+async def test_a_model_may_say_which_slot_it_is_for(desk: Desk) -> None:
+    await desk.sees("rules/1", slot="recs")
+    assert desk.force == {"recs": ("rules", 1)}
+
+
+async def test_what_is_refused_changes_nothing_and_is_told(desk: Desk) -> None:
+    await desk.sees("churn/1")
+    worse = {"at": 1, "trust": "trusted", "metrics": {"log_loss": 0.4, "baseline_log_loss": 0.3}}
+    await desk.sees("churn/2", trained=worse)
+    await desk.sees("churn/3", keys=Keys(b"another key"))
+    await desk.brings(b"churn/4", b"no json")
+    assert desk.force == {"churn": ("churn", 1)}
+    assert desk.counts["refused"] == 3
+    assert desk.agent.reasons == {"SnapshotError": 2, "SignatureError": 1}
+    assert {(one["stage"], one["reason"]) for one in desk.log.letters} == {("adopt", "bad_snapshot")}
+    assert "log-loss 0.4000 is above the baseline's 0.3000" in desk.log.letters[0]["detail"]
+
+
+async def test_a_version_that_was_deleted_is_no_snapshot_to_refuse(desk: Desk) -> None:
+    await desk.brings(b"churn/1", None)
+    assert desk.counts["refused"] == 0
+
+
+def test_a_log_of_models_that_was_cut_stops_the_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, samples = TP("journey.models", 0), TP("journey.samples", 0)
+    monkeypatch.setitem(faust_fixes._begins, desk.app.conf.id, {models: 10, samples: 10})
+    desk.agent.begin(desk.app, {models: 10, samples: 3})
+    desk.agent.begin(FakeApp(), {models: 9})
+    with pytest.raises(LogTruncatedError, match=r"journey.models/0 ends at 9, 10 records of it were taken"):
+        desk.agent.begin(desk.app, {models: 9})

@@ -1,0 +1,102 @@
+"""What operators see of models, in 80 columns, and to which version a rollback goes."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from journey.adoptions import Standing
+from streams.cli_models import before, show
+from streams.errors import NotFoundError, SlotError
+
+NOW = 1_795_162_442_000
+HOUR = 3_600_000
+
+
+def envelope(model: str, version: int, **fields: Any) -> dict[str, Any]:
+    metrics = {
+        "labels": 400_000, "auc": 0.8587, "auc_low": 0.8467, "auc_high": 0.8707, "log_loss": 0.2699,
+        "baseline_log_loss": 0.3147, "ece": 0.016, "slope": 0.98, "drift": None,
+    }  # fmt: skip
+    return {
+        "model": model, "version": version, "slot": "churn", "role": "champion", "samples": 1_234_567,
+        "trust": "trusted", "metrics": metrics, "at": NOW - 30 * HOUR, "bytes": 123_456, "verdict": None,
+    } | fields  # fmt: skip
+
+
+def shown(**told: Any) -> str:
+    out = StringIO()
+    slot: dict[str, Any] = {"frozen": False, "in_force": None, "newest": None, "others": []}
+    show(Console(file=out, width=80, highlight=False), "churn", slot | told, NOW)
+    return out.getvalue()
+
+
+def test_a_slot_fits_80_columns() -> None:
+    text = shown(
+        in_force=envelope("churn", 1_000_042), newest=1_000_042,
+        others=[
+            envelope("churn.hoeffding_tree", 1_000_007, role="challenger"), envelope("churn.new", 1, metrics={}),
+            {"model": "churn.forged", "version": 3, "fault": "it is not ours"},
+        ],
+    )  # fmt: skip
+    assert max(map(len, text.splitlines())) <= 80
+    assert "churn: churn/1000042 is in force\n" in text
+    assert ".859 .847-.871" in text
+    assert "churn.forged/3: it is not ours" in text
+    for figure in ("1,234,567", "trusted", ".270", ".315", "1d", "123.5k"):
+        assert figure in text
+
+
+def test_it_says_what_an_operator_should_know() -> None:
+    drifting = envelope("churn", 42) | {"metrics": {"drift": {"at": NOW}}}
+    better = envelope("churn.boosted", 7, verdict={"promote": True, "text": "better in two windows of 14 days"})
+    text = shown(in_force=drifting, newest=43, frozen=True, others=[better])
+    for told in (
+        "(newest: 43), frozen: nothing is adopted by itself", "churn/42 sees a drift since 2026-11-20",
+        "churn.boosted/7: better in two windows of 14 days", "journey promote churn.boosted/7",
+    ):  # fmt: skip
+        assert told in text
+
+
+def test_an_empty_slot_is_told_as_such() -> None:
+    assert "nothing is in force" in shown(others=[envelope("churn.rival", 1)])
+
+
+def after(*adopted: tuple[str, int]) -> Standing:
+    standing = Standing()
+    for model, version in adopted:
+        replaces = standing.version_in("churn")
+        message = {"k": "adopt", "slot": "churn", "model": model, "version": version, "replaces": replaces}
+        assert standing.take(message | {"sha256": "9b1d"})
+    return standing
+
+
+@pytest.mark.parametrize(
+    ("adopted", "goes_to"),
+    [
+        ([41, 42], 41), ([41, 42, 43], 42), ([41, 42, 43, 42], 41), ([40, 41, 42, 41, 43], 41),
+    ],
+)  # fmt: skip
+def test_a_rollback_goes_to_what_was_in_force_before_and_a_second_one_further(adopted: list[int], goes_to: int) -> None:
+    assert before(after(*(("churn", version) for version in adopted)), "churn", None) == ("churn", goes_to)
+
+
+def test_a_promotion_is_rolled_back_to_the_former_champion() -> None:
+    assert before(after(("churn", 41), ("churn.boosted", 7)), "churn", None) == ("churn", 41)
+
+
+def test_a_rollback_to_a_version_takes_only_what_was_in_force() -> None:
+    standing = after(("churn", 41), ("churn.boosted", 7), ("churn.boosted", 8))
+    assert before(standing, "churn", 41) == ("churn", 41)
+    with pytest.raises(SlotError, match="lately there were 41, 7, 8"):
+        before(standing, "churn", 40)
+
+
+def test_where_there_is_nothing_to_go_back_to_it_says_so() -> None:
+    with pytest.raises(SlotError, match="nothing was in force before churn/41"):
+        before(after(("churn", 41)), "churn", None)
+    with pytest.raises(NotFoundError, match="slots with a model: churn"):
+        before(after(("churn", 41)), "chrun", None)
