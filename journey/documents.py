@@ -44,7 +44,8 @@ def document(customer: Customer, partition: int, sight: Sight = UNAIDED) -> tupl
         "v": 1, "customer": key, "anonymous_ids": customer.get("anonymous_ids", []), "last_seen_at": rfc3339(now),
         "traits": {name: said[0] for name, said in customer.get("traits", {}).items() if said[0] is not None},
         "stage": {"name": stage_name(customer), "reason": stage["vitality"], "since": rfc3339(stage["since"])},
-        "segments": [], "cluster": _cluster(customer), "features": read, "scores": _scores(customer, now, sight.models),
+        "segments": [], "cluster": customer["segment"]["name"] if "segment" in customer else None,
+        "cluster_evidence": _cluster(customer), "features": read, "scores": _scores(customer, now, sight.models),
         "cart": None if cart is None or cart.get("closed") else {
             "id": cart["id"], "currency": cart.get("currency", NO_CURRENCY), "value_minor": cart_value(customer),
             "items": [
@@ -75,7 +76,7 @@ def _value(shown: dict[str, Any], name: str) -> Any:
     if name == "stage":
         return shown["stage"]["name"]
     if name == "cluster":
-        return None if shown["cluster"] is None else shown["cluster"]["name"]
+        return shown["cluster"]
     if name == "cart.currency":
         return (shown["cart"] or {}).get("currency")
     kind, _, rest = name.partition(".")
@@ -87,13 +88,13 @@ def _value(shown: dict[str, Any], name: str) -> Any:
 
 
 def _cluster(customer: Customer) -> dict[str, Any] | None:
-    """Return the behavioural segment; by a model, or by prototypes while none is trusted."""
+    """Return since when and by what a customer is in the behavioural segment; prototypes until a model is trusted."""
     segment = customer.get("segment")
     if segment is None:
         return None
     version = segment["version"]
     return {
-        "name": segment["name"], "since": rfc3339(segment["since"]), "model_version": version or None,
+        "since": rfc3339(segment["since"]), "model_version": version or None,
         "by": "model" if version else "prototypes",
     }  # fmt: skip
 

@@ -42,6 +42,7 @@ from journey.models.spend import Spend
 from journey.models.trees import Forest, HoeffdingTree
 from journey.samples import CHURN_HORIZON, FAMILIES, SCHEMA_OF, SCHEMAS, Sample, position_of
 from journey.scoring import ENOUGH_GAPS, RECOMMENDED, scorer_of
+from journey.triggers import rfc3339
 
 PUBLISH_ROWS: Final = 500
 PUBLISH_EVERY: Final = DAY  # of sample time
@@ -477,8 +478,8 @@ def drifted(slot: str, alarm: Mapping[str, Any]) -> Notice:
     """Return the event that says a slot's losses have changed."""
     name = "dr_" + derive(DRIFTED, slot, str(alarm["at"]))
     body = {
-        "specversion": "1.0", "type": DRIFTED, "id": name, "source": f"/models/{slot}", "subject": slot,
-        "at": alarm["at"], "data": {"slot": slot, **alarm},
+        "specversion": "1.0", "type": DRIFTED, "id": name, "source": f"/models/{slot}", "subject": f"model:{slot}",
+        "time": rfc3339(alarm["at"]), "data": {"slot": slot, **alarm},
     }  # fmt: skip
     return Notice(name, body)
 

@@ -20,6 +20,7 @@ CONTROL: Final = "journey.control"
 CONFIG: Final = "journey.config"
 TRIGGERS: Final = "journey.triggers"
 DEAD_LETTERS: Final = "journey.dead_letters"
+ALARMS: Final = "journey.alarms"
 MODELS: Final = "journey.models"
 TABLE: Final = "customers"
 FAMILIES: Final = 8  # partitions of samples and of checkpoints: one for each model family, some to spare
@@ -39,8 +40,8 @@ class Topic:
 
 
 __all__ = [
-    "CHECKPOINTS", "CONFIG", "CONTROL", "DEAD_LETTERS", "JOURNAL", "MODELS", "RAW", "SAMPLES", "TABLE", "TRIGGERS",
-    "Admin", "Finding", "Topic", "catalogue", "changelog",
+    "ALARMS", "CHECKPOINTS", "CONFIG", "CONTROL", "DEAD_LETTERS", "JOURNAL", "MODELS", "RAW", "SAMPLES", "TABLE",
+    "TRIGGERS", "Admin", "Finding", "Topic", "catalogue", "changelog",
 ]  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def catalogue(settings: Settings) -> list[Topic]:
         Topic(name(DEAD_LETTERS), None, kept(14), both),
         Topic(name(SAMPLES), FAMILIES, kept(SAMPLES_DAYS), both),
         Topic(name(MODELS), 1, compacted, compact),
+        Topic(name(ALARMS), 1, kept(90), both),
         Topic(name(CHECKPOINTS), FAMILIES, rewritten, compact),
         Topic(changelog(settings), settings.partitions, compacted, compact),
     ]

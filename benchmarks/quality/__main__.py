@@ -36,13 +36,12 @@ from benchmarks.quality.report import BLEND, Line
 from journey.models.lifetime import AHEAD_WEEKS, Lifetime
 from streams.audits import Centres, Quality, SegmentsAudit, centres_of, one_thread
 from streams.cli_audit import streamed
-from streams.files import read_events
 from streams.pictures import reliability, segment_map
 from streams.shop import CUSTOMERS, DAYS, generate, state_at
 
 GROCERIES_CUT: Final = moment("2017-07-02")  # day 182
 CLICKS_CUT: Final = moment("2017-11-30T16:00:17")  # the last three of nine days
-RECORDS_CUT: Final = moment("1997-10-01")
+RECORDS_CUT: Final = moment("2017-10-01")  # of 1997
 HOUSEHOLDS: Final = (50, 100, 300)
 BASKETS_LOOKED_AT: Final = 0.2
 SEED: Final = 1
@@ -145,7 +144,7 @@ def records(path: Path) -> Found:
 
 def orders(path: Path) -> Iterator[tuple[str, int, float]]:
     """Return (customer, ms, money) of each order of the file, exactly as its rows say."""
-    for record in read_events(path / f"{RECORDS}.csv.gz", currency="USD"):
+    for record in events(path, RECORDS):
         data = orjson.loads(record.value)["data"]
         yield record.key.decode(), record.at, data.get("revenue_minor", 0) / 100
 

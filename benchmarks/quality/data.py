@@ -10,6 +10,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -32,6 +33,7 @@ DISCOUNTS: Final = ("retail_disc", "coupon_disc", "coupon_match_disc")
 GROCERIES: Final = "complete_journey_A"
 CLICKS: Final = "taobao"
 RECORDS: Final = "cdnow"
+TWENTY_YEARS: Final = timedelta(days=7305)  # no event before the year 2000 is accepted: 1997 becomes 2017
 FILES: Final = (GROCERIES, CLICKS, RECORDS)
 WEEK: Final = 7 * DAY
 LISTED: Final = 10
@@ -212,7 +214,8 @@ def events(
     """
     money = {} if name == CLICKS else {"currency": "USD", "discounts": DISCOUNTS}
     wanted = None if customers is None else {key.encode() for key in customers}
-    for record in read_events(path / f"{name}.csv.gz", **money):  # type: ignore[arg-type]
+    shift = TWENTY_YEARS if name == RECORDS else timedelta()
+    for record in read_events(path / f"{name}.csv.gz", shift=shift, **money):  # type: ignore[arg-type]
         if until is not None and record.at >= until:
             return
         if wanted is not None and record.key not in wanted:

@@ -34,6 +34,7 @@ log = logging.getLogger("journey.learn")
 EVERY: Final = 5.0  # s that a sample waits at most for a checkpoint, of a small state
 IDLE: Final = 1.0  # s without a sample after which nothing is to be gained by waiting
 PACE: Final = 400_000  # bytes of checkpoints a second: a large state is written less often
+ALARM_HEADERS: Final = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 FIT_FAILS: Final = (ArithmeticError, ValueError, RuntimeError, ModelError)
 
 
@@ -331,7 +332,13 @@ class Learn:
                 await self._publish(pupil, one, offset)
         else:
             self.counts["notices"] += 1
+            await self._tell(made)
             log.warning("%s: %s: %s", pupil.family, made.body["type"], orjson.dumps(made.body["data"]).decode())
+
+    async def _tell(self, notice: Notice) -> None:
+        """Send an event about a model; a repeat after a crash has the same id."""
+        key = str(notice.body["subject"]).encode()
+        await self.log.append(self.settings.topic(topics.ALARMS), 0, [(key, orjson.dumps(notice.body))], ALARM_HEADERS)
 
     async def _decided(self, pupil: Pupil, fit: Fit, offset: int) -> dict[str, Any]:
         """Return what a fit gave: now, or when it was run first."""

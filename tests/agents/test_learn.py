@@ -357,14 +357,16 @@ async def test_a_fit_that_gives_what_cannot_be_published_is_decided_too(bench: B
     assert agent.pupils[0].learner.state()["fits"] == ["what it gave cannot be published"]
 
 
-async def test_a_notice_is_told_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_notice_is_an_alarm_and_is_told_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     agent = await bench.worker()
     learner: Any = agent.pupils[0].learner
-    body = {"type": "journey.model_drifted.v1", "data": {"slot": "churn"}}
+    body = {"type": "journey.model_drifted.v1", "subject": "model:churn", "data": {"slot": "churn"}}
     learner.learn = lambda sample: [SimpleNamespace(id="dr_1", body=body)]
     await bench.teach(agent, 0, 1)
     assert agent.counts["notices"] == 1
     assert 'churn: journey.model_drifted.v1: {"slot":"churn"}' in caplog.text
+    (alarm,) = [orjson.loads(record.value) for record in bench.log.records if record.topic == "journey.alarms"]
+    assert alarm == body
 
 
 # ---- where it goes on ------------------------------------------------------------------------------------------------

@@ -38,7 +38,10 @@ def test_after_five_thousand_events_a_record_has_less_than_16_kilobytes(number: 
     assert len(customer["ended_runs"]) <= MOST_ENDED
     assert len(customer.get("use_days", ())) <= 3
     assert len(customer["ids"][0]) <= agg.MOST_REMEMBERED * SEEN_ID_LENGTH
-    assert len(customer["timers"]) <= 2
+    assert len(customer["timers"]) <= 6
+    assert len(customer["profile"]) <= 64
+    assert len(customer.get("waiting", ())) <= 5
+    assert len(customer.get("visit", ())) <= 3
 
 
 def test_five_thousand_more_add_nothing_to_speak_of() -> None:

@@ -18,7 +18,7 @@ from tests.properties.shop_journal import Folded, fold_shop
 from tests.schemas.catalogue import validator
 
 ROOT = Path(__file__).parents[2]
-MEAN_RECORD_BYTES = 1500
+MEAN_RECORD_BYTES = 1800  # of which what models need to know takes a quarter
 TRIGGER_BYTES = 20_000
 
 
@@ -48,7 +48,7 @@ def test_every_order_and_cent_is_counted_once(shop: Shop, folded: Folded) -> Non
     assert sum(one.get("revenue", {}).get("EUR", 0) for one in orders) <= shop.summary.revenue_minor
 
 
-def test_a_customer_record_has_1500_bytes_on_average_after_24_events_in_three_months(
+def test_a_customer_record_has_1800_bytes_on_average_after_24_events_in_three_months(
     record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folded = fold_shop(generate(customers=600, events=600 * 24, days=90))

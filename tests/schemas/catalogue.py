@@ -87,7 +87,7 @@ ENTRY_KINDS: Final = frozenset(
 CONTROL_KINDS: Final = frozenset(
     {"clock", "tick", "mark", "config", "adopt", "freeze", "unfreeze", "erase", "pause", "switch"}
 )
-TRIGGER_TYPES: Final = frozenset({"journey.trigger.v1", "journey.stage_changed.v1"})
+TRIGGER_TYPES: Final = frozenset({"journey.trigger.v1", "journey.stage_changed.v1", "journey.segment_changed.v1"})
 # what a raw topic's record can be refused for; the other reasons arise in the collector, the engine and webhooks
 RAW_REASONS: Final = frozenset(
     {
@@ -118,6 +118,7 @@ SCHEMA_NAMES: Final = frozenset(
         "journey.customer.v1",
         "journey.sample.v1",
         "journey.model.v1",
+        "journey.alarm.v1",
     }
 )
 

@@ -25,6 +25,7 @@ TOPICS: Final = {
     "journey.dead_letters": ("journey.dead_letter.v1", 8, 14 * DAY_MS),
     "journey.samples": ("journey.sample.v1", 8, 400 * DAY_MS),
     "journey.models": ("journey.model.v1", 1, FOR_EVER),
+    "journey.alarms": ("journey.alarm.v1", 1, 90 * DAY_MS),
 }
 COMPACTED: Final = {"journey.models"}
 # topics whose records are keyed by the customer key
@@ -139,6 +140,7 @@ def test_each_party_sends_and_receives_what_it_should(document: dict[str, Json])
         ("operator", "receive", "journey.dead_letters"),
         ("operator", "receive", "journey.samples"),
         ("operator", "receive", "journey.models"),
+        ("operator", "receive", "journey.alarms"),
     }
 
 

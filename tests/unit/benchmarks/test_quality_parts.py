@@ -68,6 +68,10 @@ def test_some_customers_and_a_part_of_the_time_can_be_asked_for(files: Path) -> 
     assert [record.key for record in data.events(files, data.GROCERIES, until=until)] == [b"u:7"]
 
 
+def test_what_is_too_old_to_be_accepted_is_moved_by_twenty_years(files: Path) -> None:
+    assert next(data.events(files, data.RECORDS)).at == data.moment("2037-01-01T08:00:00Z")
+
+
 def test_a_folder_without_all_files_is_none(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNEY_DATA", str(files))
     assert data.folder() == files

@@ -45,6 +45,7 @@ def test_the_commands_are_those_of_the_readme() -> None:
         "worker", "demo", "load", "tail", "customer", "replay", "doctor", "status", "topics create", "topics check",
         "dead-letters list", "dead-letters resend", "cache rebuild", "upgrade", "rebuild", "go-live",
         "ingest accept-hole", "models history", "promote", "rollback", "freeze", "unfreeze",
+        "audit segments", "audit rules", "audit churn", "config use", "config show", "config check",
     }  # fmt: skip
 
 
