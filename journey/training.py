@@ -698,7 +698,7 @@ class RecsLearner(Learner):
 
     def _figures(self, name: str) -> dict[str, Any]:
         known = [(int(day), hit) for day, hit in self.hits.get(name, ())]
-        low, high = (mean_interval(known, f"{name}/recall") if len(known) > 1 else None) or (None, None)
+        low, high = (mean_interval(known) if len(known) > 1 else None) or (None, None)
         return {
             "labels": self.taken, "compared": len(known), "recall": self._recall(name), "recall_low": low,
             "recall_high": high, "baseline_recall": self._recall("popular"),

@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 
 from journey.triggers import rfc3339
 from streams import topics
-from streams.app import CLOCK
+from streams.app import CLOCK, parse_roles
 from streams.logs import end_offsets, read_all
 from streams.publish import Publisher
 from streams.raw import RawRecord
@@ -254,10 +254,40 @@ class Deployment:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    async def learned(self, *, within_seconds: float = 60.0) -> None:
+        """Return when all samples are learned and kept, and all models adopted or not."""
+        group = self.settings.app_id("learn")
+        names = [self.settings.topic(name) for name in (topics.SAMPLES, topics.MODELS)]
+        async with Admin(self.settings) as admin:
+
+            async def all_is() -> bool:
+                ends = {name: await end_offsets(self.settings, name) for name in names}
+                done = await admin.committed(group)
+                return all(
+                    done.get((name, number), 0) >= end for name, mine in ends.items() for number, end in mine.items()
+                )
+
+            await self._eventually(all_is, within_seconds)
+
     async def at_rest(self, *, within_seconds: float = 60.0) -> None:
-        """Return when everything published is taken and folded."""
-        await self.taken(within_seconds=within_seconds)
-        await self.folded(within_seconds=within_seconds)
+        """Return when everything published is taken and folded, and where somebody learns, learned.
+
+        What is learned is adopted, which the journal takes again.
+        """
+        learns = any("learn" in parse_roles(worker.roles) for worker in self.workers)
+        while True:
+            control = await self._ends(topics.CONTROL)
+            await self.taken(within_seconds=within_seconds)
+            await self.folded(within_seconds=within_seconds)
+            if not learns:
+                return
+            samples = await self._ends(topics.SAMPLES)
+            await self.learned(within_seconds=within_seconds)
+            if (samples, control) == (await self._ends(topics.SAMPLES), await self._ends(topics.CONTROL)):
+                return
+
+    async def _ends(self, topic: str) -> dict[int, int]:
+        return await end_offsets(self.settings, self.settings.topic(topic))
 
     async def examined(self, *, unique_ids: bool = True, within_seconds: float = 60.0) -> Finding:
         """Come to rest, verify, stop all workers in order, and ask the oracle."""

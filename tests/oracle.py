@@ -7,26 +7,39 @@ and prints one line of JSON; exit status 0 means exact.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final
 
 import orjson
 
+from journey.adoptions import in_force
+from journey.conditions import Declared
 from journey.engine import PoisonError, Shard, fold
-from journey.entries import read_page
+from journey.entries import encode, read_page
+from journey.samples import FAMILIES
+from journey.scoring import Library
+from journey.training import Fit, Publication, new_learner
 from streams import topics
 from streams.arrivals import Parsed
+from streams.errors import SnapshotError
 from streams.logs import read_all
 from streams.records import parse_control, parse_events
 from streams.replay import Verdict, verify
 from streams.settings import Settings, load
+from streams.shop_file import load_config
+from streams.snapshots import keys_of, named, payload_of, read, version_of
 from tests.factories import loaded
 
 MOST_FAULTS: Final = 20
 Source = tuple[str, int, int]  # topic, partition, offset
+Place = tuple[int, int]  # of a sample in its source: position of the entry, number in it
+Run = tuple[str, int]  # family, journal partition
+Version = tuple[str, int]  # of a model
 
 
 @dataclass
@@ -49,6 +62,42 @@ class Finding:
         found = list(wrong)
         if found:
             self.faults.append(f"{len(found)} {what}: {found[:3]!r:.400}")
+
+
+@dataclass
+class Models:
+    """What is in the topic of models: of each version the first record that is signed with our key."""
+
+    payloads: dict[Version, dict[str, Any]] = field(default_factory=dict)
+    digests: dict[Version, str] = field(default_factory=dict)
+    records: dict[Version, list[bytes]] = field(default_factory=dict)  # all of them, oldest first
+    unsigned: int = 0
+
+    async def read(self, settings: Settings) -> Models:
+        """Read the topic to its end."""
+        keys = keys_of(settings)
+        async for record in read_all(settings, settings.topic(topics.MODELS)):
+            try:
+                snapshot = read(record.value, keys)
+            except SnapshotError:
+                self.unsigned += 1
+                continue
+            name = (snapshot.model, snapshot.version)
+            if named(record.key) == name:
+                self.payloads.setdefault(name, payload_of(snapshot))
+                self.digests.setdefault(name, snapshot.sha256)
+                self.records.setdefault(name, []).append(record.value)
+        return self
+
+
+@dataclass
+class Again:
+    """What a fold of the journal in memory gave."""
+
+    shards: dict[int, dict[bytes, bytes]] = field(default_factory=dict)  # records of each partition
+    triggers: dict[str, bytes] = field(default_factory=dict)
+    samples: dict[Run, dict[Place, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    force: dict[int, dict[str, Any]] = field(default_factory=dict)  # what is in force in each partition
 
 
 @dataclass
@@ -86,11 +135,16 @@ async def examine(settings: Settings, verdict: Verdict, *, unique_ids: bool = Tr
     raw = await _read_raw(settings)
     live = await _newest_records(settings)
     folded_to = {number: orjson.loads(mine[b"\0partition/%d" % number])["at"] for number, mine in live.items()}
-    shards, told = await _fold_journal(settings, raw, folded_to, finding)
+    models = await Models().read(settings)
+    again = await _fold_journal(settings, raw, models, folded_to, finding)
     _compare_counts(raw, live, finding, unique_ids=unique_ids)
-    _compare_state(shards, live, finding)
-    await _compare_triggers(settings, told, finding)
+    _compare_state(again.shards, live, finding)
+    await _compare_triggers(settings, again.triggers, finding)
     await _compare_letters(settings, raw, finding)
+    samples = await _compare_samples(settings, again, finding)
+    if models.records:
+        _compare_models(settings, samples, models, finding)
+        await _compare_adoptions(settings, again, models, finding)
     finding.expect("digests differ", [number for number, (ours, again) in verdict.digests.items() if ours != again])
     finding.expect("differences found by verify", [] if verdict.identical else [verdict.shown()])
     finding.figures |= {
@@ -112,12 +166,9 @@ async def _read_raw(settings: Settings) -> Raw:
 
 
 async def _fold_journal(
-    settings: Settings, raw: Raw, folded_to: dict[int, int], finding: Finding
-) -> tuple[dict[int, dict[bytes, bytes]], dict[str, bytes]]:
-    """Fold the journal in memory, as far as the live state reflects it; only ticks may come after.
-
-    Return the records of each partition, and the bytes of each trigger by its id.
-    """
+    settings: Settings, raw: Raw, models: Models, folded_to: dict[int, int], finding: Finding
+) -> Again:
+    """Fold the journal in memory, as far as the live state reflects it; only ticks may come after."""
     pages: dict[int, list[Any]] = defaultdict(list)
     async for record in read_all(settings, settings.topic(topics.JOURNAL)):
         pages[record.partition].append(record)
@@ -147,26 +198,48 @@ async def _fold_journal(
         [source for source, routes in raw.routes.items() if routes - reached[source]],
     )
     finding.expect("entries of no raw record", [source for source in reached if source not in raw.routes])
-    shards: dict[int, dict[bytes, bytes]] = {}
-    told: dict[str, bytes] = {}
+    again = Again()
     poisoned = 0
+    library = await _library(settings, models, pages, finding)
     for number, records in pages.items():
         end = folded_to.get(number, -1)
         late = [entry for record in records if record.offset > end for entry in read_page(record.value)]
         finding.expect("entries that were not folded", [entry for entry in late if entry["k"] != "tick"])
-        shard = _fold(number, [record for record in records if record.offset <= end])
+        shard = _fold(number, [record for record in records if record.offset <= end], library)
         poisoned += len(shard.poisoned)
-        shards[number] = dict(shard.changes())
+        again.shards[number] = dict(shard.changes())
+        again.force[number] = shard.partition["models"]
         for trigger in shard.triggers:
-            told.setdefault(trigger.id, orjson.dumps(trigger.body))
+            again.triggers.setdefault(trigger.id, orjson.dumps(trigger.body))
+        for _, sample in shard.samples:
+            _, source, position, count = sample["src"]
+            again.samples[sample["model"], source][position, count] = encode(sample)
     finding.figures |= {"repeated_entries": repeats, "ticks": ticks, "poisoned": poisoned}
-    return shards, told
+    return again
 
 
-def _fold(number: int, records: list[Any]) -> Shard:
+async def _library(settings: Settings, models: Models, pages: dict[int, list[Any]], finding: Finding) -> Library:
+    """Return what the journal adopts, each under the digest by which it was adopted."""
+    library = Library()
+    missing: list[Any] = []
+    for entry in (entry for records in pages.values() for record in records for entry in read_page(record.value)):
+        if entry["k"] == "config" and not library.has_config(entry["sha256"]):
+            library.add_config(entry["sha256"], Declared.from_config(await load_config(settings, entry["sha256"])))
+        if entry["k"] != "adopt" or library.has(entry["model"], entry["version"], entry["sha256"]):
+            continue
+        name = (entry["model"], entry["version"])
+        if models.digests.get(name) == entry["sha256"]:
+            library.add(*name, entry["sha256"], models.payloads[name])
+        else:
+            missing.append(name)
+    finding.expect("adoptions of what was never published", missing)
+    return library
+
+
+def _fold(number: int, records: list[Any], library: Library) -> Shard:
     poisoned: set[tuple[int, int]] = set()
     while True:
-        shard = Shard(number, lambda _: None, ())
+        shard = Shard(number, lambda _: None, (), library)
         shard.poisoned = poisoned
         try:
             for record in records:
@@ -255,6 +328,104 @@ async def _compare_letters(settings: Settings, raw: Raw, finding: Finding) -> No
     finding.expect("refused records without a dead letter", raw.refused - letters.keys())
     finding.expect("dead letters of records that were accepted", letters.keys() - raw.refused)
     finding.figures |= {"dead_letter_repeats": letters.total() - len(letters), "poison_letters": poison}
+
+
+async def _compare_samples(settings: Settings, again: Again, finding: Finding) -> list[tuple[str, dict[str, Any]]]:
+    """Return the samples as they were sent, each once, in the order of the topic."""
+    sent: dict[Run, dict[Place, bytes]] = defaultdict(dict)
+    once: list[tuple[str, dict[str, Any]]] = []
+    repeats = 0
+    other: list[Any] = []
+    disordered: list[Any] = []
+    astray: list[Any] = []
+    async for record in read_all(settings, settings.topic(topics.SAMPLES)):
+        sample = orjson.loads(record.value)
+        _, source, position, count = sample["src"]
+        run, place = (sample["model"], source), (position, count)
+        if record.partition != FAMILIES.index(sample["model"]):
+            astray.append((record.partition, run, place))
+        known = sent[run]
+        if place in known:
+            repeats += 1
+            if known[place] != record.value:
+                other.append((run, place))
+            continue
+        # a learner takes for a repeat what is not above the highest
+        if known and place < max(known):
+            disordered.append((run, place))
+        known[place] = record.value
+        once.append((sample["model"], sample))
+    finding.expect("samples in another family's partition", astray)
+    finding.expect("samples sent again with other bytes", other)
+    finding.expect("samples that come after later ones of their source", disordered)
+    for run in sorted(sent.keys() | again.samples.keys()):
+        ours, theirs = sent.get(run, {}), again.samples.get(run, {})
+        finding.expect(f"samples of {run} that were never sent", theirs.keys() - ours.keys())
+        finding.expect(f"samples of {run} that no fold causes", ours.keys() - theirs.keys())
+        changed = [place for place in ours.keys() & theirs.keys() if ours[place] != theirs[place]]
+        finding.expect(f"samples of {run} that differ from the fold's", changed)
+    finding.figures |= {"samples": len(once), "sample_repeats": repeats}
+    return once
+
+
+def _compare_models(
+    settings: Settings, samples: list[tuple[str, dict[str, Any]]], models: Models, finding: Finding
+) -> None:
+    """Learn each sample once, without an interruption, and compare each version with the one that was published."""
+    learners = {family: new_learner(family) for family in FAMILIES}
+    wanted: dict[Version, str] = {}
+    undecided: list[Version] = []
+
+    def follow(learner: Any, outcomes: list[Any]) -> None:
+        for made in outcomes:
+            if not isinstance(made, Publication | Fit):
+                continue
+            name = (made.model, version_of(settings, made.version))
+            if isinstance(made, Publication):
+                wanted[name] = sha256(encode(made.payload)).hexdigest()
+            elif name not in models.payloads:
+                undecided.append(name)
+            else:  # what a fit gave was decided once
+                wanted[name] = models.digests[name]
+                follow(learner, learner.fitted(made, models.payloads[name]))
+
+    for family, sample in samples:
+        follow(learners[family], learners[family].learn(sample))
+    finding.expect("fits that were never published", undecided)
+    finding.expect("models that were never published", wanted.keys() - models.digests.keys())
+    finding.expect("models that no samples give", models.digests.keys() - wanted.keys())
+    differ = [name for name in wanted.keys() & models.digests.keys() if wanted[name] != models.digests[name]]
+    finding.expect("models that differ from an uninterrupted fold of the samples", differ)
+    finding.expect(
+        "models published again with other bytes",
+        [name for name, records in models.records.items() if any(one != records[0] for one in records)],
+    )
+    finding.figures |= {
+        "models": len(models.digests),
+        "model_repeats": sum(len(records) for records in models.records.values()) - len(models.records),
+    }
+
+
+async def _compare_adoptions(settings: Settings, again: Again, models: Models, finding: Finding) -> None:
+    """Each journal partition has in force what the control topic says; of each slot the newest version that is good."""
+    messages = []
+    async for record in read_all(settings, settings.topic(topics.CONTROL)):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            messages.append(orjson.loads(record.value))
+    wanted = in_force(messages)
+    other = [
+        (number, force)
+        for number, force in again.force.items()
+        if {slot: (model, version) for slot, (model, version, _) in force.items()} != wanted
+    ]
+    finding.expect("partitions with other models in force than were adopted", other)
+    newest: dict[str, int] = {}
+    for model, version in models.digests:
+        if models.payloads[model, version].get("role") == "champion":
+            newest[model] = max(version, newest.get(model, -1))
+    behind = {model: version for model, version in newest.items() if wanted.get(model) != (model, version)}
+    finding.expect("champions that were not adopted", behind.items())
+    finding.figures["adopted"] = sum(message.get("k") == "adopt" for message in messages if isinstance(message, dict))
 
 
 if __name__ == "__main__":

@@ -155,9 +155,9 @@ def run(
 
     def step(page: list[Entry]) -> None:
         nonlocal offset
-        begin = time.perf_counter()
+        begin = time.thread_time()
         fold(shard, offset, page)
-        folded = time.perf_counter()
+        folded = time.thread_time()
         offset += 1
         samples, shard.samples = shard.samples, []
         for trigger in shard.triggers:
@@ -166,7 +166,7 @@ def run(
         done.samples += samples
         course.take([sample for _, sample in samples if sample["model"] in learners])
         done.seconds["fold"] += folded - begin
-        done.seconds["learn"] += time.perf_counter() - folded
+        done.seconds["learn"] += time.thread_time() - folded
         if on_page is not None:
             on_page(done)
 

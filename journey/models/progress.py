@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, TypedDict
 
 from journey.errors import BadSnapshotError
@@ -63,6 +64,7 @@ class Progress:
         self.loss = self.baseline_loss = 0.0
         # one row: score, the fallback's or None, 0 or 1, the day it was scored
         self._rows: list[tuple[float, float | None, int, int]] = []
+        self._line: tuple[tuple[float, float] | None] | None = None
 
     def add(self, happened: bool, p: float | None, q: float | None, at: int) -> None:
         """Count a label: what was scored (None: no model was in force), what the fallback said, when it was scored.
@@ -80,6 +82,7 @@ class Progress:
             return
         self.scored += 1
         self.loss += log_loss(happened, p)
+        self._line = None
         self._rows.append((p, q, int(happened), at // DAY))
         if len(self._rows) > RECENT:
             del self._rows[0]
@@ -121,7 +124,9 @@ class Progress:
 
     def line(self) -> tuple[float, float] | None:
         """Return intercept and slope of the calibration line; (0, 1) is perfect. See ``calibration_line``."""
-        return calibration_line([(row[0], row[2]) for row in self._rows])
+        if self._line is None:  # it takes ten milliseconds, and is asked for several times at each publication
+            self._line = (calibration_line([(row[0], row[2]) for row in self._rows]),)
+        return self._line[0]
 
     def auc(self) -> float | None:
         """Return the chance that of two rows the one that came true had the higher score; ties count one half."""
@@ -131,7 +136,7 @@ class Progress:
         """Return where AUC lies with 95 %, by resampling the days on which rows were scored."""
         rows = sorted(self._rows, key=_by_score)
         found: list[float] = []
-        for weights in resampled_days({row[3] for row in rows}, f"{self.slot}/auc"):
+        for weights in resampled_days({row[3] for row in rows}):
             one = auc([(p, y, weights[day]) for p, _, y, day in rows])
             if one is not None:
                 found.append(one)
@@ -139,7 +144,7 @@ class Progress:
 
     def gain_interval(self) -> Interval | None:
         """Return where ``gain`` lies with 95 %, by resampling the days on which rows were scored."""
-        return mean_interval(((row[3], _difference(row)) for row in self._compared()), f"{self.slot}/gain")
+        return mean_interval((row[3], _difference(row)) for row in self._compared())
 
     def figures(self) -> dict[str, Any]:
         """Return what a snapshot says of its model; None where there is too little to say it."""
@@ -314,28 +319,41 @@ def calibration_line(rows: Sequence[tuple[float, int]]) -> tuple[float, float] |
     return None
 
 
-def resampled_days(days: Iterable[int], key: str, times: int = RESAMPLES) -> Iterable[dict[int, int]]:
-    """Yield how often each day is drawn, for so many draws of as many days as there are, with replacement."""
+def resampled_days(days: Iterable[int], times: int = RESAMPLES) -> Iterable[dict[int, int]]:
+    """Yield how often each day is drawn, for so many draws of as many days as there are, with replacement.
+
+    The draws depend on how many days there are and on nothing else, so that
+    figures of the same days are compared on the same draws.
+    """
     ordered = sorted(set(days))
-    for resample in range(times if len(ordered) > 1 else 0):
-        weights = dict.fromkeys(ordered, 0)
-        for draw in range(len(ordered)):
-            weights[ordered[int(chance(key, str(resample), str(draw)) * len(ordered))]] += 1
-        yield weights
+    if len(ordered) > 1:
+        for drawn in _draws(len(ordered), times):
+            yield dict(zip(ordered, drawn, strict=True))
 
 
-def mean_interval(values: Iterable[tuple[int, float]], key: str, times: int = RESAMPLES) -> Interval | None:
+@lru_cache(maxsize=64)
+def _draws(count: int, times: int) -> list[list[int]]:
+    drawn: list[list[int]] = []
+    for resample in range(times):
+        weights = [0] * count
+        for draw in range(count):
+            weights[int(chance("days", str(resample), str(draw)) * count)] += 1
+        drawn.append(weights)
+    return drawn
+
+
+def mean_interval(values: Iterable[tuple[int, float]], times: int = RESAMPLES) -> Interval | None:
     """Return where the mean of values, each of a day, lies with 95 %; None with fewer than two days."""
     sums: dict[int, tuple[int, float]] = {}
     for day, value in values:
         count, total = sums.get(day, (0, 0.0))
         sums[day] = (count + 1, total + value)
-    return interval(_means(sums, key, times))
+    return interval(_means(sums, times))
 
 
-def _means(sums: dict[int, tuple[int, float]], key: str, times: int) -> list[float]:
+def _means(sums: dict[int, tuple[int, float]], times: int) -> list[float]:
     means: list[float] = []
-    for weights in resampled_days(sums, key, times):
+    for weights in resampled_days(sums, times):
         count, total = 0, 0.0
         for day, weight in weights.items():
             count += weight * sums[day][0]
@@ -441,7 +459,7 @@ class Duel:
         found: dict[str, Any] = {"since": since, "until": since + WINDOW, "days": len(days), "rows": rows}
         if len(days) < LEAST_DAYS or rows < LEAST_ROWS:
             return {**found, "mean": None, "low": None, "high": None}
-        lies = interval(_means(days, f"{self.slot}/duel/{since}", DUEL_RESAMPLES))
+        lies = interval(_means(days, DUEL_RESAMPLES))
         low, high = (None, None) if lies is None else lies
         return {**found, "mean": math.fsum(total for _, total in days.values()) / rows, "low": low, "high": high}
 

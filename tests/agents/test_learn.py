@@ -365,8 +365,8 @@ async def test_a_notice_is_an_alarm_and_is_told_in_the_log(bench: Bench, caplog:
     await bench.teach(agent, 0, 1)
     assert agent.counts["notices"] == 1
     assert 'churn: journey.model_drifted.v1: {"slot":"churn"}' in caplog.text
-    (alarm,) = [orjson.loads(record.value) for record in bench.log.records if record.topic == "journey.alarms"]
-    assert alarm == body
+    ((key, value),) = bench.log.topics["journey.alarms/0"]
+    assert (key, orjson.loads(value)) == (b"model:churn", body)
 
 
 # ---- where it goes on ------------------------------------------------------------------------------------------------

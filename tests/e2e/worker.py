@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
+import importlib
 import os
 import select
 import signal
@@ -115,6 +116,7 @@ def slow_down(seconds: float) -> None:
 
 def nursery() -> None:
     """Serve until the standard input ends."""
+    importlib.import_module("journey.training")  # River, which a learner would load at each start
     gc.freeze()
     while True:
         readable, _, _ = select.select([sys.stdin], [], [], 0.02)

@@ -16,8 +16,9 @@ from aiokafka.errors import RequestTimedOutError
 from faust.types import TP
 
 from streams.faust_fixes import LightRecord
+from tests.protocol.loop import Beside
 
-Written = tuple[bytes | None, bytes]
+Written = tuple[bytes | None, bytes | None]
 
 
 class Landed(NamedTuple):
@@ -37,7 +38,7 @@ class Batch:
         self.records: list[Written] = []
         self.headers: list[tuple[str, bytes]] = []
 
-    def append(self, *, key: bytes | None, value: bytes, timestamp: None, headers: list[tuple[str, bytes]]) -> Any:
+    def append(self, *, key: bytes | None, value: bytes | None, timestamp: None, headers: list[tuple[str, bytes]]) -> Any:
         if len(self.records) == self.most:
             return None
         self.records.append((key, value))
@@ -92,6 +93,7 @@ class Broker:
         self.flying: list[Sending] = []  # sent, and not in a log
         self.left: list[Any] = []  # processes that have ended by themselves, until the schedule has looked at why
         self.unanswered: list[tuple[Sending, Landed]] = []  # in a log, and not acknowledged
+        self.beside: list[Beside] = []  # what threads of the processes have to do
         self.landed: Callable[[TP, list[LightRecord]], None] = lambda tp, records: None
         self.trace: Callable[[str], None] | None = None
 
@@ -133,6 +135,7 @@ class Broker:
         """A process has ended: nobody waits for its batches; those on their way may still land."""
         producer.is_alive = False
         self.unanswered = [one for one in self.unanswered if one[0].producer is not producer]
+        self.beside = [one for one in self.beside if not one.loop.is_closed()]
 
 
 class Group:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from aiokafka.errors import KafkaError
 
+from journey import adoptions
 from journey.engine import Shard
-from streams import topics
+from journey.scoring import Library
+from streams import faust_fixes, topics
 from streams.agents.engine import Engine
 from streams.agents.ingest import Ingest
+from streams.agents.learn import Learn, Pupil
 from streams.appends import Appended, Headers, Log, Record
 from streams.arrivals import Parsed
-from streams.customers import Held
+from streams.checkpoints import Checkpoint
+from streams.customers import Held, Prepare
 from streams.merge import Merge
 from tests.protocol.roles import CHANGELOG, Parts, Table
 
@@ -59,11 +63,13 @@ class OnePositionForAll(Engine):
 class StateBeforeTriggers(Log):
     """Triggers are sent after the state that remembers them."""
 
+    late = topics.TRIGGERS
+
     async def append(
         self, topic: str, partition: int, records: Sequence[Record], headers: Headers = ()
     ) -> list[Appended]:
         held: list[Any] = self.__dict__.setdefault("held", [])
-        if topic == topics.TRIGGERS:
+        if topic == self.late:
             held.append((topic, partition, records, headers))
             return []
         done = await super().append(topic, partition, records, headers)
@@ -71,6 +77,101 @@ class StateBeforeTriggers(Log):
             while held:
                 await super().append(*held.pop())
         return done
+
+
+class StateBeforeSamples(StateBeforeTriggers):
+    """Samples are sent after the state that remembers them."""
+
+    late = topics.SAMPLES
+
+
+class SamplesNotNumbered(Engine):
+    """All samples that one entry causes have the same position."""
+
+    async def _fold(self, number: int, records: list[Any]) -> Shard:
+        shard = await super()._fold(number, records)
+        for _, sample in shard.samples:
+            sample["src"][3] = 0
+        return shard
+
+
+class AdoptsWhateverComes(Engine):
+    """An adoption counts, whatever it says it replaces."""
+
+    async def _fold(self, number: int, records: list[Any]) -> Shard:
+        rule = adoptions.apply
+        setattr(adoptions, "apply", self._applied)  # noqa: B010
+        try:
+            return await super()._fold(number, records)
+        finally:
+            setattr(adoptions, "apply", rule)  # noqa: B010
+
+    @staticmethod
+    def _applied(in_force: dict[str, list[Any]], entry: Mapping[str, Any]) -> bool:
+        in_force[entry["slot"]] = [entry["model"], entry["version"], entry["sha256"]]
+        return True
+
+
+class ModelsNotBrought(Table):
+    """Working copies are built before the models that are in force are at hand."""
+
+    def __init__(self, library: Library | None = None, prepare: Prepare | None = None) -> None:
+        super().__init__(library)
+
+
+class AcknowledgesSamplesFirst(Learn):
+    """Samples are acknowledged before the checkpoint that covers them is there."""
+
+    async def _save(self, pupil: Pupil) -> None:
+        for event in pupil.held:
+            event.ack()
+        await super()._save(pupil)
+
+
+class CheckpointBeforeModels(Learn):
+    """Models are published after the checkpoint that covers their samples."""
+
+    async def _flush(self) -> None:
+        if any(b".fit/" in (key or b"") for key, _ in self._outbox):
+            await super()._flush()
+
+    async def _save(self, pupil: Pupil) -> None:
+        await super()._save(pupil)
+        await super()._flush()
+
+
+class OwnFitCounts(Learn):
+    """A learner goes on with what its own fit gave, whatever was published before."""
+
+    async def _ran(self, pupil: Pupil, fit: Any) -> dict[str, Any]:
+        self.__dict__["mine"] = await super()._ran(pupil, fit)
+        return dict(self.__dict__["mine"])
+
+    async def _decided(self, pupil: Pupil, fit: Any, offset: int) -> dict[str, Any]:
+        self.__dict__["mine"] = None
+        decided = await super()._decided(pupil, fit, offset)
+        return self.__dict__["mine"] or decided
+
+
+class OldCheckpointFirst(Log):
+    """The checkpoint before is deleted before the new one is there."""
+
+    async def append(
+        self, topic: str, partition: int, records: Sequence[Record], headers: Headers = ()
+    ) -> list[Appended]:
+        if topic == topics.CHECKPOINTS:
+            records = sorted(records, key=lambda record: cast(Any, record[1]) is not None)
+        return await super().append(topic, partition, records, headers)
+
+
+class SamplesLearnedTwice(Learn):
+    """What the checkpoint has learned is learned again."""
+
+    def _pupil(self, number: int, found: Checkpoint | None, end: int) -> Pupil:
+        pupil = super()._pupil(number, found, end)
+        pupil.next = faust_fixes.begin(self.app, (topics.SAMPLES, number)) or 0
+        pupil.learner.applied.clear()  # type: ignore[attr-defined]  # as if positions did not stand in the state
+        return pupil
 
 
 class GoesOnAfterFailure(Ingest):
@@ -132,10 +233,15 @@ class LastRecordWins(Table):
 class StampNotLookedAt(Table):
     """A customer whose record already reflects a page is folded into it again."""
 
+    async def build(self, partition: int) -> None:
+        await super().build(partition)
+        self._ours(partition).shard = None
+
     def shard(self, partition: int) -> Shard:
         held = self._ours(partition)
         if held.shard is None:
-            held.shard = Shard(partition, partial(self._unstamped, partition), self.stored(partition))
+            read = partial(self._unstamped, partition)
+            held.shard = Shard(partition, read, self.stored(partition), self.library)
         return held.shard
 
     def _unstamped(self, partition: int, key: bytes) -> bytes | None:
@@ -224,4 +330,13 @@ PLANTED: Final[dict[str, Parts]] = {
     "a hole in a raw partition is passed over": Parts(ingest=NoGapCheck),
     "a chunk is acknowledged while a part of it is held": Parts(merge=AcknowledgesWhatIsHeld),
     "records change places within a partition": Parts(merge=ReordersWithinPartition),
+    "samples are sent after the state": Parts(log=StateBeforeSamples),
+    "samples are not numbered": Parts(engine=SamplesNotNumbered),
+    "an adoption counts whatever it replaces": Parts(engine=AdoptsWhateverComes),
+    "models in force are not brought first": Parts(table=ModelsNotBrought),
+    "samples are acknowledged before their checkpoint": Parts(learn=AcknowledgesSamplesFirst),
+    "a checkpoint is written before the models": Parts(learn=CheckpointBeforeModels),
+    "a learner's own fit counts": Parts(learn=OwnFitCounts),
+    "the last checkpoint is deleted first": Parts(log=OldCheckpointFirst),
+    "samples of a checkpoint are learned again": Parts(learn=SamplesLearnedTwice),
 }

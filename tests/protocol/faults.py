@@ -64,7 +64,7 @@ class Faults(Processes):
         return True
 
     def _fault_join(self) -> bool:
-        role = self.draws.pick(("ingest", "engine"))
+        role = self.draws.pick(list(self.groups))
         if sum(one.role == role and one.state != DEAD for one in self.workers) >= MOST_ALIVE:
             return False
         self._start(role)

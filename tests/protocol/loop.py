@@ -11,15 +11,38 @@ from typing import Any, cast
 
 
 class _Timer:
-    """What ``call_at`` returns."""
+    """What can be called off until it happens."""
 
-    __slots__ = ("callback", "is_cancelled")
+    __slots__ = ("_args", "_callback", "_is_cancelled")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback, self.is_cancelled = callback, False
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._callback, self._args, self._is_cancelled = callback, args, False
 
     def cancel(self) -> None:
-        self.is_cancelled = True
+        self._is_cancelled = True
+
+    def run(self) -> None:
+        if not self._is_cancelled:
+            self._callback(*self._args)
+
+
+class Beside:
+    """Something that a thread does."""
+
+    __slots__ = ("_function", "future", "loop")
+
+    def __init__(self, loop: StepLoop, future: asyncio.Future[Any], function: Callable[[], Any]) -> None:
+        self.loop, self.future, self._function = loop, future, function
+
+    def run(self) -> None:
+        if self.future.done():
+            return
+        try:
+            done = self._function()
+        except Exception as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(done)
 
 
 class StepLoop:
@@ -54,9 +77,7 @@ class StepLoop:
         """Move this loop's clock on, and run what was waiting for that."""
         self.seconds += seconds
         while self._timers and self._timers[0][0] <= self.seconds:
-            timer = heappop(self._timers)[2]
-            if not timer.is_cancelled:
-                self.call_soon(timer.callback)
+            self._ready.append((heappop(self._timers)[2].run, ()))
         self.step()
 
     def shut(self) -> None:
@@ -86,12 +107,17 @@ class StepLoop:
     # --- what asyncio asks of a loop
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
-        if not self._is_closed:
+        if self._is_closed:
+            return None
+        if context is not None:  # of a task or a future: nobody calls it off
             self._ready.append((callback, args))
-        return None
+            return None
+        timer = _Timer(callback, args)
+        self._ready.append((timer.run, ()))
+        return timer
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
-        timer = _Timer(lambda: callback(*args))
+        timer = _Timer(callback, args)
         self._turns += 1
         heappush(self._timers, (when, self._turns, timer))
         return timer
@@ -101,6 +127,15 @@ class StepLoop:
 
     def time(self) -> float:
         return self.seconds
+
+    def run_in_executor(self, executor: None, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Do something beside the loop: at once, or when the schedule lets it; until then the loop turns."""
+        beside = Beside(self, self.create_future(), function)
+        if self.owner.is_beside_slow:
+            self.owner.broker.beside.append(beside)
+        elif not self._is_closed:
+            self._ready.append((beside.run, ()))
+        return beside.future
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=cast(Any, self))

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 import orjson
 from faust.types import TP
 
 from journey.engine import Shard, fold
+from journey.entries import encode
+from journey.samples import FAMILIES
 from journey.state import partition_key
+from streams import topics
+from streams.checkpoints import Reading
 from streams.faust_fixes import LightRecord
 from streams.replay import _CutReader
-from tests.protocol.history import Raw
+from streams.settings import Settings
+from streams.snapshots import Snapshot, keys_of, read
+from tests.protocol.given import MARK, given
+from tests.protocol.history import EVERYWHERE, Raw
 
+KEYS: Final = keys_of(Settings())
 Where = tuple[str, int, int]  # topic, partition, offset
 
 
@@ -37,7 +45,15 @@ class Watch:
         self.folded = [-1] * partitions
         self.final: dict[int, dict[bytes, bytes]] = {}  # the journal folded to its end
         self.triggers: dict[str, bytes] = {}
-        self.trigger_repeats = self.went_back = 0
+        self.trigger_repeats = self.went_back = self.sample_repeats = self.scored = 0
+        # by family and journal partition the samples that a learner takes, and the place of the last one
+        self.samples: defaultdict[tuple[str, int], list[bytes]] = defaultdict(list)
+        self._places: dict[tuple[str, int], tuple[int, int]] = {}
+        self.in_force: dict[str, list[Any]] = {}
+        self.models: dict[tuple[str, int], Snapshot] = {}  # that learners published; of each name the first
+        self._values: dict[bytes, bytes] = {}
+        self.alarms: dict[str, bytes] = {}
+        self.checkpoints: dict[int, Reading] = {}
 
     def landed(self, tp: TP, records: list[LightRecord]) -> None:
         """Records were appended to a log."""
@@ -57,9 +73,53 @@ class Watch:
         elif tp.topic == self.trigger_topic:
             for record in records:
                 self._trigger(record.value or b"")
+        elif tp.topic == topics.SAMPLES:
+            for record in records:
+                self._sample(tp.partition, record.value or b"")
         elif tp.topic == self.letter_topic:
             for record in records:
                 self._letter(record.value or b"")
+        elif tp.topic == topics.MODELS:
+            for record in records:
+                self._model(record.key or b"", record.value or b"")
+        elif tp.topic == topics.CHECKPOINTS:
+            reading = self.checkpoints.setdefault(tp.partition, Reading(FAMILIES[tp.partition]))
+            for record in records:
+                reading.take(record.key, record.value)
+        elif tp.topic == topics.ALARMS:
+            for record in records:
+                self._alarm(record.value or b"")
+
+    def _sample(self, number: int, body: bytes) -> None:
+        """Take a sample as a learner does: what is not above the highest of its journal partition is a repeat."""
+        sample = orjson.loads(body)
+        family = sample["model"]
+        _, partition, *place = sample["src"]
+        if FAMILIES[number] != family:
+            text = f"a sample of {family} lies in partition {number}"
+            raise ViolationError(text)
+        if tuple(place) <= self._places.get((family, partition), (-1, -1)):
+            self.sample_repeats += 1
+            return
+        self._places[family, partition] = (place[0], place[1])
+        self.samples[family, partition].append(body)
+
+    def _model(self, key: bytes, value: bytes) -> None:
+        snapshot = read(value, KEYS)
+        name = (snapshot.model, snapshot.version)
+        if MARK in snapshot.model:
+            return
+        self.models.setdefault(name, snapshot)
+        # a fit may be decided differently by one who came too late; the first one counts
+        if self._values.setdefault(key, value) != value and not snapshot.model.endswith(".fit"):
+            text = f"model {name} was published again with other content"
+            raise ViolationError(text)
+
+    def _alarm(self, body: bytes) -> None:
+        name = orjson.loads(body)["id"]
+        if self.alarms.setdefault(name, body) != body:
+            text = f"the alarm {name} was repeated with another body"
+            raise ViolationError(text)
 
     def _trigger(self, body: bytes) -> None:
         name = orjson.loads(body)["id"]
@@ -95,6 +155,13 @@ class Watch:
         if tp.topic == self.journal:
             if self.folded[tp.partition] < after - 1:
                 text = f"{tp} is committed at {after}, its changelog has {self.folded[tp.partition]}"
+                raise ViolationError(text)
+            return
+        if tp.topic == topics.SAMPLES:
+            reading = self.checkpoints.get(tp.partition)
+            found = None if reading is None else reading.best
+            if found is None or found[0]["next"] < after:
+                text = f"{tp} is committed at {after}, and no checkpoint covers it: {found}"
                 raise ViolationError(text)
             return
         for offset in range(before, after):
@@ -145,7 +212,7 @@ class Watch:
                 if cut is not None and cuts.setdefault(cut.at, cut.records) != cut.records:
                     text = f"two cuts of partition {number} at {cut.at} differ"
                     raise ViolationError(text)
-        shard = Shard(number, lambda _key: None, ())
+        shard = Shard(number, lambda _key: None, (), given().library)
         records: dict[bytes, bytes] = {}
         for offset, page in enumerate(self.pages[number]):
             fold(shard, offset, page)
@@ -160,7 +227,20 @@ class Watch:
             raise ViolationError(text)
         for trigger in shard.triggers:
             triggers[trigger.id] = orjson.dumps(trigger.body)
+        self._check_samples(number, shard)
         return records
+
+    def _check_samples(self, number: int, shard: Shard) -> None:
+        """Compare what a learner takes with the samples of one uninterrupted fold: in order, none lost, none more."""
+        expected: dict[str, list[bytes]] = {family: [] for family in FAMILIES}
+        for _, sample in shard.samples:
+            expected[sample["model"]].append(encode(sample))
+        for family, bodies in expected.items():
+            found = self.samples[family, number]
+            if found != bodies:
+                surplus, missing = [one for one in found if one not in bodies], [one for one in bodies if one not in found]
+                text = f"samples of {family} from partition {number}: missing {missing}, surplus {surplus}"
+                raise ViolationError(text)
 
     def _check_counts(self, number: int, records: dict[bytes, bytes]) -> None:
         """Compare what customers did with the raw events, each counted once, and the positions with where they lie."""
@@ -172,7 +252,7 @@ class Watch:
                 continue
             source = f"{topic}/{partition}"
             applied[source] = max(offset, applied.get(source, -1))
-            if raw.type == "tick" or crc32(raw.customer.encode()) % self.partitions != number:
+            if raw.type in EVERYWHERE or crc32(raw.customer.encode()) % self.partitions != number:
                 continue
             if (raw.customer, raw.message_id) in known:
                 done[raw.customer]["duplicates"] += 1
@@ -186,7 +266,11 @@ class Watch:
                 if record["applied"] != applied:
                     text = f"partition {number} has applied {record['applied']}, not {applied}"
                     raise ViolationError(text)
+                if record["models"] != self.in_force:
+                    text = f"in partition {number} {record['models']} is in force, not {self.in_force}"
+                    raise ViolationError(text)
             else:
+                self.scored += any(told[1] for told in record.get("scores", {}).values())
                 found[key.decode()] = Counter(record.get("counts", {}), duplicates=record.get("duplicates", 0))
         if found != done:
             text = f"partition {number} counts {found}, not {dict(done)}"

@@ -11,18 +11,23 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from journey.errors import PositionGapError
+from journey.events import DAY
 from streams import topics
 from streams.errors import ForeignWriteError, RevokedError
 from streams.settings import Settings
 from tests.protocol.broker import Broker, Group, Sending
 from tests.protocol.draws import Draws
+from tests.protocol.given import given
 from tests.protocol.history import NOON, RAW, History, Raw
+from tests.protocol.learner import Fits
 from tests.protocol.oracle import ViolationError, Watch
-from tests.protocol.roles import CHANGELOG, EngineWorker, IngestWorker, Parts
+from tests.protocol.roles import CHANGELOG, EngineWorker, IngestWorker, LearnWorker, Parts
 from tests.protocol.worker import DEAD, DRAINING, JOINED, RECOVERING, RUNNING, Worker
 
 GAPS: Final = (0, 0, 1, 40, 900, 2_000, 61_000, 20 * 60_000, 61 * 60_000)  # ms
 LONGEST: Final = 20 * 3_600_000  # ms a schedule lasts: within it a message id is remembered
+LONG_GAPS: Final = (0, 0, 1, 40, 900, 2_000, 61_000, 31 * 60_000, DAY, 7 * DAY, 8 * DAY, 31 * DAY)
+LONGEST_OF_LONG: Final = 300 * DAY
 SKEWS: Final = (0, 0, -3_000, 4_000, -700_000, 700_000)  # ms between a worker's clock and the broker's
 FAULTS: Final = (
     "crash", "unanswered", "evict", "rebalance", "join", "stop", "again", "hole", "lapse", "late event", "late landing",
@@ -31,8 +36,11 @@ DESIGNED: Final = (KafkaError, ForeignWriteError, PositionGapError, RevokedError
 
 
 @lru_cache(maxsize=1024)
-def _settings(partitions: int, page_entries: int, group_chunks: int, held: int) -> Settings:
-    told = Settings(partitions=partitions, page_entries=page_entries, group_chunks=group_chunks, redis_url="")
+def _settings(partitions: int, page_entries: int, group_chunks: int, held: int, checkpoint_samples: int) -> Settings:
+    told = Settings(
+        partitions=partitions, page_entries=page_entries, group_chunks=group_chunks, redis_url="",
+        checkpoint_samples=checkpoint_samples,
+    )  # fmt: skip
     return told.model_copy(update={"held_records": held})  # fewer than anybody may set
 
 
@@ -45,11 +53,17 @@ class Processes:
         self.seed, self.parts, self._trace = seed, parts or Parts(), trace
         draws = self.draws = Draws(seed)
         partitions, raw = 1 + draws.below(3), 1 + draws.below(2)
-        self.settings = _settings(partitions, 1 + draws.below(3), 1 + draws.below(3), 20 * (1 + draws.below(4)))
+        self.settings = _settings(
+            partitions, 1 + draws.below(3), 1 + draws.below(3), 20 * (1 + draws.below(4)), 1 + 2 * draws.below(3)
+        )
         self.chunk, self.batch = 1 + draws.below(4), 1 + draws.below(5)
+        # of the richest histories few are as good as many of the others
+        kind = draws.below(8)
+        self.is_long, adopts, learns = kind < 3, kind < 2, kind in (0, 2)
         counts = dict.fromkeys(RAW, raw) | {
             topics.CONTROL: 1, topics.JOURNAL: partitions, topics.TRIGGERS: 2, topics.DEAD_LETTERS: 2,
-            CHANGELOG: partitions,
+            CHANGELOG: partitions, topics.SAMPLES: topics.FAMILIES, topics.MODELS: 1, topics.ALARMS: 1,
+            topics.CHECKPOINTS: topics.FAMILIES,
         }  # fmt: skip
         self.broker = Broker(counts, NOON + 3_600_000)
         self.watch = Watch(partitions, CHANGELOG, topics.JOURNAL, topics.DEAD_LETTERS, topics.TRIGGERS)
@@ -58,10 +72,17 @@ class Processes:
             "ingest": Group([*RAW, topics.CONTROL], raw, self.broker),
             "engine": Group([topics.JOURNAL], partitions, self.broker),
         }
+        self.school = Fits().school()
+        if learns:
+            self.groups["learn"] = Group([topics.SAMPLES], topics.FAMILIES, self.broker)
         for group in self.groups.values():
             group.on_commit = self.watch.committed
-        self.history = History(draws, raw, 2 + draws.below(4))
-        self.left_to_say = 4 + draws.below(14)
+        if adopts:
+            self.broker.write(TP(topics.MODELS, 0), [*given().records], [])
+        customers = 1 + draws.below(2) if self.is_long else 2 + draws.below(4)
+        self.history = History(draws, raw, customers, is_long=self.is_long, adopts=adopts)
+        self.watch.in_force = self.history.in_force
+        self.left_to_say = (8 if self.is_long else 4) + draws.below(14)
         # not all faults in all schedules: what one kind hides, another schedule shows
         self.faults = [name for name in FAULTS if draws.below(100) < 55]
         self.commits = 1 + 2 * draws.below(2)
@@ -118,10 +139,18 @@ class Processes:
         return True
 
     def _answer(self) -> bool:
-        unanswered = self.broker.unanswered
-        if not unanswered:
+        unanswered, beside = self.broker.unanswered, self.broker.beside
+        count = len(unanswered) + len(beside)
+        if not count:
             return False
-        sending, landed = unanswered.pop(self.draws.below(len(unanswered)))
+        chosen = self.draws.below(count)
+        if chosen >= len(unanswered):
+            done = beside.pop(chosen - len(unanswered))
+            self.note(f"{done.loop.owner.name} is done with something beside its loop")
+            done.loop.call_soon(done.run)
+            done.loop.step()
+            return True
+        sending, landed = unanswered.pop(chosen)
         self.note(f"{sending.producer.name} is told: {sending.tp.topic}/{sending.tp.partition} {landed.offset}")
         sending.future.set_result(landed)
         self._worker_of(sending).loop.step()
@@ -141,8 +170,9 @@ class Processes:
         return bool(done)
 
     def _pass_time(self) -> bool:
-        gap = GAPS[self.draws.below(len(GAPS))]
-        if self.broker.now + gap > NOON + LONGEST:
+        gaps, most = (LONG_GAPS, LONGEST_OF_LONG) if self.is_long else (GAPS, LONGEST)
+        gap = gaps[self.draws.below(len(gaps))]
+        if self.broker.now + gap > NOON + most:
             return False
         self.broker.now += gap
         for worker in self.workers:
@@ -165,11 +195,14 @@ class Processes:
         name, group = f"{role}-{self._born}", self.groups[role]
         if role == "ingest":
             worker: Any = IngestWorker(name, self.broker, group, self.settings, self.parts, self.batch)
+        elif role == "learn":
+            worker = LearnWorker(name, self.broker, group, self.settings, self.parts, self.batch, self.school)
         else:
             worker = EngineWorker(
                 name, self.broker, group, self.settings, self.parts, self.batch,
                 skew=SKEWS[self.draws.below(len(SKEWS))], ingest=self.groups["ingest"], watch=self.watch,
             )  # fmt: skip
+        worker.is_beside_slow = bool(self.draws.below(2))
         self.workers.append(worker)
         group.members.append(worker)
         group.is_rebalancing = True

@@ -6,7 +6,12 @@ from typing import Final
 
 from faust.types import TP
 
+from journey.samples import FAMILIES
+from streams import topics
+from streams.agents.learn import EVERY
 from streams.alignment import PATIENCE
+from streams.checkpoints import Reading
+from tests.protocol.learner import check_models
 from tests.protocol.oracle import ViolationError
 from tests.protocol.processes import Processes
 from tests.protocol.roles import CHANGELOG, Table
@@ -25,7 +30,8 @@ class Rest(Processes):
         """No more faults; what is on its way from the dead lands or not; and the owners write once more."""
         self.is_settling = True
         while self._say():
-            pass
+            if self.is_long:
+                self._pass_time()
         if self.draws.below(2):
             self._rest()
         # what was lost on the way at the very end is noticed by nobody before somebody starts
@@ -100,10 +106,14 @@ class Rest(Processes):
 
     def _wait(self) -> bool:
         """Let time pass for who waits for a partition that brings nothing; tell whether anybody does."""
-        some = [one for one in self.workers if one.state != DEAD and one.role == "ingest" and len(one.agent.merge)]
+        alive = [one for one in self.workers if one.state != DEAD]
+        some = [one for one in alive if one.role == "ingest" and len(one.agent.merge)]
         for worker in some:
             worker.loop.pass_time(PATIENCE / 2)
-        return bool(some)
+        full = [one for one in alive if one.role == "learn" and any(pupil.held for pupil in one.agent.pupils.values())]
+        for worker in full:
+            worker.loop.pass_time(EVERY)
+        return bool(some) or bool(full)
 
     def _land_all(self, *, are_slow: bool) -> bool:
         """Land what the living have sent; tell whether there was anything."""
@@ -120,9 +130,29 @@ class Rest(Processes):
                 if group.committed.get(tp, 0) != end:
                     text = f"{tp} is committed at {group.committed.get(tp)}, it ends at {end}"
                     raise ViolationError(text)
+        if "learn" in self.groups:
+            self._check_learned()
         self._compact()
+        self.counts["sample repeats"] += self.watch.sample_repeats
+        self.counts["samples"] += sum(map(len, self.watch.samples.values()))
+        self.counts["scored customers"] += self.watch.scored
+        self.counts["models"] += len(self.watch.models)
         self.counts["trigger repeats"] += self.watch.trigger_repeats
         self.counts["commits that went back"] += self.watch.went_back
+
+    def _check_learned(self) -> None:
+        """Compare what was published with the samples that there are; compacted, the checkpoints still cover them."""
+        logs, samples = self.broker.logs, dict[str, list[bytes]]()
+        for number, family in enumerate(FAMILIES):
+            samples[family] = [record.value or b"" for record in logs[TP(topics.SAMPLES, number)]]
+            log, reading = logs[TP(topics.CHECKPOINTS, number)], Reading(family)
+            for offset in sorted({record.key: record.offset for record in log}.values()):
+                reading.take(log[offset].key, log[offset].value)
+            covered = 0 if reading.best is None else reading.best[0]["next"]
+            if covered != len(samples[family]):
+                text = f"after compaction the checkpoint of {family} covers {covered} of {len(samples[family])} samples"
+                raise ViolationError(text)
+        check_models(self.school, samples, self.watch.models, self.watch.alarms)
 
     def _compact(self) -> None:
         """A day later the broker keeps the last record of each key; a new worker reads that."""

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams import topics
+from journey.scoring import Library
+from streams import faust_fixes, topics
 from streams.agents.engine import Engine, Now
 from streams.agents.ingest import Ingest
+from streams.agents.learn import Learn, School
 from streams.app import _check_sources, _tick
 from streams.appends import Log
-from streams.customers import Customers
+from streams.at_hand import AtHand
+from streams.checkpoints import Checkpoints
+from streams.customers import Customers, Prepare
+from streams.errors import RevokedError
 from streams.merge import Merge
+from streams.models_log import ModelsLog
 from streams.settings import Settings
+from streams.snapshots import keys_of
 from streams.stores import MemoryStore
 from tests.protocol.broker import Broker, Group, Producer
 from tests.protocol.oracle import Watch
-from tests.protocol.worker import Left, Worker, quietly
+from tests.protocol.worker import DEAD, Left, Worker, quietly
 
 CHANGELOG: Final = topics.changelog(Settings())
-
-
-class NothingAdopted:
-    """No page adopts anything here."""
-
-    async def for_pages(self, pages: Any) -> None:
-        """Do nothing."""
 
 
 class Table(Customers):
     """The customers in memory, read back from the changelog in pieces, as ``streams.recovery`` does."""
 
-    def __init__(self) -> None:
-        super().__init__(MemoryStore(), CHANGELOG)
+    def __init__(self, library: Library | None = None, prepare: Prepare | None = None) -> None:
+        super().__init__(MemoryStore(), CHANGELOG, library, prepare)
         self.read_to: dict[int, int] = {}
         self.ends: dict[int, int] = {}
 
@@ -88,6 +89,7 @@ class Parts:
     table: type[Table] = Table
     log: type[Log] = Log
     merge: type[Merge] = Merge
+    learn: type[Learn] = Learn
 
 
 class IngestWorker(Worker):
@@ -156,7 +158,8 @@ class EngineWorker(Worker):
         *, skew: int, ingest: Group, watch: Watch,
     ) -> None:  # fmt: skip
         super().__init__(name, broker, group, settings, parts.log("", 0), most)
-        self.table = parts.table()
+        at_hand = AtHand(settings)
+        self.table = parts.table(at_hand.library, at_hand.for_partition)
         clock = Now(lambda: broker.now + skew, lambda: broker.now / 1000)
         self._read_model: Any = ReadModel(self.table, watch)
         self.agent: Engine = parts.engine(
@@ -166,10 +169,11 @@ class EngineWorker(Worker):
             self.table,
             self._read_model,
             clock,
-            NothingAdopted(),
+            at_hand,
         )
         self._unread: Any = Unread(broker, ingest)
         self._looking: Any = None
+        self._building: Any = None
         self._has_begun = False
         self.begin()
 
@@ -179,6 +183,9 @@ class EngineWorker(Worker):
     def assign(self, numbers: list[int]) -> None:
         super().assign(numbers)
         self._has_begun = False
+        if self._building is not None:
+            self._building.cancel()
+            self._building = None
 
     def is_at_work(self) -> bool:
         return self.agent.step.locked()
@@ -194,9 +201,21 @@ class EngineWorker(Worker):
             begin = self.table.read_to[number]
             end = min(begin + most, self.table.ends[number])
             self.call(self._read_back, number, self.broker.logs[CHANGELOG, number][begin:end])
-        if self.state != "dead" and not self.table.behind():
-            self.table.recovered()
-            self.resume()
+        if self.state != DEAD and not self.table.behind():
+            if self._building is None:
+                self.table.recovered()
+                self._building = self.run(self._build())
+            if self.state != DEAD and self._building.done():
+                self.resume()
+
+    async def _build(self) -> None:
+        """Build the working copies, for which the models in force have to be at hand."""
+        with faust_fixes.fail_stop():
+            try:
+                for number in sorted(self.numbers):
+                    await self.table.build(number)
+            except (RevokedError, asyncio.CancelledError):
+                return  # the next assignment begins anew
 
     def _read_back(self, number: int, records: Sequence[Any]) -> None:
         self.table.read_back(number, records)
@@ -217,4 +236,24 @@ class EngineWorker(Worker):
         await _tick(self.agent, self._unread, self.settings)
 
 
-__all__ = ["CHANGELOG", "EngineWorker", "IngestWorker", "Left", "Parts", "Producer", "Table"]
+class LearnWorker(Worker):
+    """Learns from samples."""
+
+    role = "learn"
+
+    def __init__(
+        self, name: str, broker: Broker, group: Group, settings: Settings, parts: Parts, most: int, school: School
+    ) -> None:
+        super().__init__(name, broker, group, settings, parts.log("", 0), most)
+        keys = keys_of(settings)
+        self.agent: Learn = parts.learn(
+            self.app, settings, self.log, ModelsLog(settings, keys), Checkpoints(settings, self.log), school, keys,
+            self.loop.time,
+        )  # fmt: skip
+        self.begin()
+
+    def forget(self) -> None:
+        self.agent.forget(self.app)
+
+
+__all__ = ["CHANGELOG", "EngineWorker", "IngestWorker", "LearnWorker", "Left", "Parts", "Producer", "Table"]

@@ -6,12 +6,17 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
-from streams import faust_fixes
+from streams import at_hand, checkpoints, faust_fixes, models_log
+from tests.protocol import reads
 from tests.protocol.faults import Faults
 from tests.protocol.rest import Rest
 from tests.protocol.worker import Left, leave
+
+
+CHUNK_BYTES: Final = 400  # of a checkpoint: few enough for several chunks
 
 
 @contextmanager
@@ -20,9 +25,19 @@ def simulated() -> Iterator[None]:
     if faust_fixes.leave is leave:
         yield
         return
-    ends, before, after = faust_fixes.leave, list(faust_fixes.before_waiting), list(faust_fixes.after_recovery)
+    before, after = list(faust_fixes.before_waiting), list(faust_fixes.after_recovery)
     said = logging.root.manager.disable
-    setattr(faust_fixes, "leave", leave)  # noqa: B010  # a fake in its place: mypy forbids the assignment
+    fakes: list[tuple[Any, str, Any]] = [(faust_fixes, "leave", leave)]
+    fakes += [
+        (module, name, getattr(reads, name))
+        for module in (at_hand, checkpoints, models_log)
+        for name in ("consumer", "partitions_of", "read_partitions", "spans_of")
+        if hasattr(module, name)
+    ]
+    fakes.append((checkpoints, "records_of", partial(checkpoints.records_of, chunk_bytes=CHUNK_BYTES)))
+    installed = [(module, name, getattr(module, name)) for module, name, _ in fakes]
+    for module, name, fake in fakes:
+        setattr(module, name, fake)
     faust_fixes.before_waiting.clear()
     faust_fixes.after_recovery.clear()
     logging.disable(logging.CRITICAL)  # what is said of a failure is no news here
@@ -30,7 +45,8 @@ def simulated() -> Iterator[None]:
         yield
     finally:
         logging.disable(said)
-        setattr(faust_fixes, "leave", ends)  # noqa: B010
+        for module, name, real in installed:
+            setattr(module, name, real)
         faust_fixes.before_waiting[:] = before
         faust_fixes.after_recovery[:] = after
 

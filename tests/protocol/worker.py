@@ -110,6 +110,7 @@ class Worker:
 
     def __init__(self, name: str, broker: Broker, group: Group, settings: Settings, log: Log, most: int) -> None:
         self.name, self.broker, self.group, self.settings = name, broker, group, settings
+        self.is_beside_slow = False  # what it does in threads takes its time
         self.state = JOINED
         self.loop = StepLoop(self)
         self.producer = Producer(broker, name, most)
@@ -130,7 +131,7 @@ class Worker:
         self.stream = Stream(self)
         consumer = SimpleNamespace(
             _unacked_messages=self.unacked, on_buffer_full=self.full.add, on_buffer_drop=self.full.discard,
-            highwater=self.seen_ends.get,
+            highwater=self.seen_ends.get, _committed_offset=self.committed,
         )  # fmt: skip
         self.app: Any = SimpleNamespace(conf=SimpleNamespace(id=name), consumer=consumer)
         self.agent: Any = None
@@ -226,7 +227,8 @@ class Worker:
     def resume(self) -> None:
         """Seek the sources, tell the agents, and begin to fetch."""
         logs = self.broker.logs
-        self.committed = {tp: at for tp in self.assigned if (at := self.group.committed.get(tp)) is not None}
+        self.committed.clear()
+        self.committed.update({tp: at for tp in self.assigned if (at := self.group.committed.get(tp)) is not None})
         self.begins = {tp: self.committed.get(tp, 0) for tp in self.assigned}
         self.position = dict(self.begins)
         faust_fixes._begins[self.name] = self.begins

@@ -168,16 +168,17 @@ def test_the_figures_of_a_slot_are_of_its_newest_rows() -> None:
 # ---- intervals -------------------------------------------------------------------------------------------------------
 
 
-def test_days_are_drawn_with_replacement_and_by_the_key_alone() -> None:
-    drawn = list(resampled_days([3, 1, 2, 2], "key", 50))
+def test_days_are_drawn_with_replacement_and_by_their_number_alone() -> None:
+    drawn = list(resampled_days([3, 1, 2, 2], 50))
     assert all(sum(weights.values()) == 3 and sorted(weights) == [1, 2, 3] for weights in drawn)
     assert any(0 in weights.values() for weights in drawn)
-    assert drawn == list(resampled_days({1, 2, 3}, "key", 50)) != list(resampled_days({1, 2, 3}, "other", 50))
+    others = [{day + 6: often for day, often in weights.items()} for weights in drawn]
+    assert others == list(resampled_days({7, 8, 9}, 50))
 
 
 def test_one_day_alone_has_no_interval() -> None:
-    assert list(resampled_days([5], "key")) == []
-    assert mean_interval([(5, 1.0), (5, 2.0)], "key") is None
+    assert list(resampled_days([5])) == []
+    assert mean_interval([(5, 1.0), (5, 2.0)]) is None
 
 
 def test_the_interval_is_the_middle_of_what_was_found() -> None:
@@ -187,7 +188,7 @@ def test_the_interval_is_the_middle_of_what_was_found() -> None:
 
 def test_an_interval_of_days_holds_the_mean_and_knows_that_a_day_is_one_draw() -> None:
     alike = [(day, chance("d", str(day))) for day in range(20) for _ in range(100)]
-    low, high = mean_interval(alike, "key") or (0.0, 0.0)
+    low, high = mean_interval(alike) or (0.0, 0.0)
     mean = sum(value for _, value in alike) / len(alike)
     assert low < mean < high
     # two thousand independent rows would give a tenth of it
