@@ -27,4 +27,4 @@ worker = HTTPConnection('127.0.0.1', 9646, timeout=3); \
 worker.request('GET', '/ready'); \
 raise SystemExit(worker.getresponse().status != 200)"]
 ENTRYPOINT ["journey"]
-CMD ["worker", "--roles", "ingest,engine"]
+CMD ["worker", "--roles", "all"]

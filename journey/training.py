@@ -283,6 +283,7 @@ class LabelLearner(Learner):
 
     horizon: int
     every: int  # between two states of the light models that are put away
+    seen: int  # the challengers see one label in so many
 
     def __init__(self, family: str, first: Callable[[], Any], first_back: Callable[[State], Any]) -> None:
         super().__init__()
@@ -314,13 +315,14 @@ class LabelLearner(Learner):
     def _take(self, sample: Sample) -> list[Outcome]:
         row, happened, scored_at = sample["x"], bool(sample["y"]), sample["scored_at"]
         at = self.at
-        for one in self._contestants():
+        is_seen = self.taken % self.seen == 0
+        for one in (self.champion, self.fallback, *(self.challengers.values() if is_seen else ())):
             one.keep(at, self.horizon)
-        told = self._compare(row, happened, scored_at)
+        told = self._compare(row, happened, scored_at, is_seen=is_seen)
         rate = self.drift.rate
         self.champion.model.learn(row, happened, rate)
         self.fallback.model.learn(row[:1], happened)
-        for one in self.challengers.values():
+        for one in self.challengers.values() if is_seen else ():
             one.model.learn(row, happened)
         self.taken += 1
         self.rows.append([at, row, int(happened)])
@@ -328,19 +330,13 @@ class LabelLearner(Learner):
             del self.rows[0]
         return [*told, *self._publish()]
 
-    def _compare(self, row: Row, happened: bool, scored_at: int) -> list[Outcome]:
+    def _compare(self, row: Row, happened: bool, scored_at: int, *, is_seen: bool) -> list[Outcome]:
         """Hold the label against what each contestant would have said; watch the champion's loss."""
         ours = self.champion.score_as_of(row, scored_at)
         theirs = self.fallback.score_as_of(row[:1], scored_at)
-        said = {one.name: one.score_as_of(row, scored_at) for one in (*self.challengers.values(), self.boosted)}
-        trees = said[self.boosted.name]
-        said[self.blend.name] = None if trees is None or ours is None else mean_logit(ours, trees)
         self.champion.progress.add(happened, ours, theirs, scored_at)
-        for one in (*self.challengers.values(), self.boosted, self.blend):
-            score = said[one.name]
-            one.progress.add(happened, score, theirs, scored_at)
-            if score is not None and ours is not None:
-                one.duel.add(happened, ours, score, scored_at)
+        if is_seen:
+            self._compare_challengers(row, happened, scored_at, ours, theirs)
         if ours is None:
             return []
         alarm = self.drift.add(log_loss(happened, ours), self.at)
@@ -349,6 +345,18 @@ class LabelLearner(Learner):
         self.alarm = dict(alarm)
         self._days.pop("refit", None)
         return [drifted(self.family, self.alarm)]
+
+    def _compare_challengers(
+        self, row: Row, happened: bool, scored_at: int, ours: float | None, theirs: float | None
+    ) -> None:
+        said = {one.name: one.score_as_of(row, scored_at) for one in (*self.challengers.values(), self.boosted)}
+        trees = said[self.boosted.name]
+        said[self.blend.name] = None if trees is None or ours is None else mean_logit(ours, trees)
+        for one in (*self.challengers.values(), self.boosted, self.blend):
+            score = said[one.name]
+            one.progress.add(happened, score, theirs, scored_at)
+            if score is not None and ours is not None:
+                one.duel.add(happened, ours, score, scored_at)
 
     def _publish(self) -> list[Outcome]:
         done: list[Outcome] = []
@@ -489,6 +497,7 @@ class ChurnLearner(LabelLearner):
 
     horizon = CHURN_HORIZON
     every = DAY
+    seen = 1
 
     def __init__(self) -> None:
         super().__init__("churn", lambda: Logistic(("rec",)), Logistic.restore)
@@ -541,6 +550,7 @@ class IntentLearner(LabelLearner):
 
     horizon = DAY
     every = HOUR
+    seen = 4  # labels come by the thousand, and a forest takes ten times as long as the champion
 
     def __init__(self) -> None:
         super().__init__("intent", Rate, Rate.restore)
@@ -763,7 +773,7 @@ class ValueLearner(Learner):
             "slot": "clv", "role": "champion", "schema": SCHEMA_OF["value"], "names": list(SCHEMAS["value/1"]),
             "class": lifetime.Lifetime.CLASS, "labels": len(rows), "metrics": metrics,
         }  # fmt: skip
-        trained = {"samples": self.taken, "metrics": metrics, "at": self.at, "trust": "trusted"}
+        trained = {"samples": self.taken, "metrics": metrics, "at": self.at, "trust": "shadow"}  # the payload knows
         return [Fit("clv", self._version("clv"), partial(_fit_value, rows, told), trained)]
 
     def _told(self) -> State:

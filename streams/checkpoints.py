@@ -61,6 +61,7 @@ class Reading:
     def __init__(self, family: str) -> None:
         self._family = family
         self._chunks: dict[bytes, bytes] = {}
+        self._torn: dict[bytes, dict[str, Any]] = {}  # heads some of whose chunks were not there yet
         self.keys: dict[bytes, None] = {}  # of all records that are there
         self.best: tuple[dict[str, Any], bytes] | None = None  # head and body
 
@@ -77,13 +78,17 @@ class Reading:
         if value is None:
             self._chunks.pop(key, None)
             self.keys.pop(key, None)
+            self._torn.pop(key.removesuffix(f"/{HEAD}".encode()), None)
             return
         self.keys[key] = None
         start, _, part = key.rpartition(b"/")
-        if part != HEAD.encode():
+        if part == HEAD.encode():
+            self._torn[start] = orjson.loads(value)
+        else:
             self._chunks[key] = value
-            return
-        self._head(start, orjson.loads(value))
+        # one that a late writer repeats lies behind the head, when compaction has taken the one before it
+        if start in self._torn:
+            self._head(start, self._torn[start])
 
     def _head(self, start: bytes, head: dict[str, Any]) -> None:
         if head["v"] > CHECKPOINT_VERSION:
@@ -92,8 +97,8 @@ class Reading:
         mine = [b"%b/%04d" % (start, index) for index in range(head["chunks"])]
         body = b"".join([self._chunks.get(key, b"") for key in mine])
         if sha256(body).hexdigest() != head["sha256"]:
-            log.warning("the checkpoint of %s before sample %d is not whole", self._family, head["next"])
             return
+        del self._torn[start]
         if self.best is None or head["next"] >= self.best[0]["next"]:
             self.best = head, body
             # hundreds may not be compacted yet: what has learned less will not be asked for again
@@ -101,6 +106,9 @@ class Reading:
 
     def found(self) -> Checkpoint | None:
         """Return the checkpoint that counts."""
+        for head in self._torn.values():
+            if self.best is None or head["next"] > self.best[0]["next"]:
+                log.warning("the checkpoint of %s before sample %d is not whole", self._family, head["next"])
         if self.best is None:
             return None
         head, body = self.best

@@ -325,7 +325,8 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
         journal = await spans_of(client, await partitions_of(client, settings.topic(topics.JOURNAL)))
     needed = {tp.partition: end - 1 for tp, (_, end) in journal.items()}
     cuts = await live_cuts(settings, at_least=needed, within=within)
-    folded = await replay(settings, ends={number: cut.at + 1 for number, cut in cuts.items()}, on_progress=on_progress)
+    ends = {number: cut.at + 1 for number, cut in cuts.items()}
+    folded, relearned = await asyncio.gather(replay(settings, ends=ends, on_progress=on_progress), relearn(settings))
     digests, differences = {}, []
     customers = duplicates = events = 0
     for number, cut in sorted(cuts.items()):
@@ -347,7 +348,6 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
     }
     missing = sorted(ours - sent) if not _is_cut_off(trigger_spans) else []
     told, other = await _compare_samples(settings, folded)
-    relearned = await relearn(settings)
     identical = not (differences or missing or surplus or other or relearned.different)
     return Verdict(
         identical=identical,
@@ -380,7 +380,10 @@ def _adopted(folded: dict[int, Folded]) -> dict[str, list[str]]:
 
 
 async def _compare_samples(settings: Settings, folded: dict[int, Folded]) -> tuple[int, list[str]]:
-    """Return how many samples the topic holds of what was folded, and which runs of them differ from the fold's."""
+    """Return how many samples the topic holds of what was folded, and which runs of them differ from the fold's.
+
+    What an earlier epoch folded, it told: another fold may have told something else.
+    """
     sent: dict[tuple[str, int], Run] = {}
     topic = settings.topic(topics.SAMPLES)
     async with consumer(settings) as client:
@@ -390,7 +393,9 @@ async def _compare_samples(settings: Settings, folded: dict[int, Folded]) -> tup
             for record in records:
                 sample = orjson.loads(record.value)
                 journal, number, position, count = sample["src"]
-                if journal == settings.source and position < entry_position(folded[number].at + 1, 0):
+                mine = folded[number]
+                begin, end = entry_position(mine.since + 1, 0), entry_position(mine.at + 1, 0)
+                if journal == settings.source and begin <= position < end:
                     sent.setdefault((family, number), Run()).add((position, count), record.value)
     different = []
     for index, family in enumerate(FAMILIES):

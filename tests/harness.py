@@ -46,6 +46,7 @@ NOWHERE: Final = "redis://127.0.0.1:9/0"  # the port of "discard": nothing answe
 SMALL: Final = {
     "PAGE_ENTRIES": "20", "CHUNK_RECORDS": "50", "GROUP_CHUNKS": "8", "BATCH_BYTES": "20000", "SESSION_TIMEOUT": "3",
     "COMMIT_INTERVAL": "0.2", "FETCH_WAIT_MS": "100", "PARTITIONS": "4", "HTTP": "127.0.0.1:0",
+    "CHECKPOINT_SAMPLES": "100",
 }  # fmt: skip
 
 

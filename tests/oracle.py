@@ -317,17 +317,20 @@ async def _compare_triggers(settings: Settings, told: dict[str, bytes], finding:
 
 async def _compare_letters(settings: Settings, raw: Raw, finding: Finding) -> None:
     letters: Counter[Source] = Counter()
-    poison = 0
+    others: Counter[str] = Counter()  # by stage
     async for record in read_all(settings, settings.topic(topics.DEAD_LETTERS)):
         letter = orjson.loads(record.value)
         if letter["stage"] == "ingest":
             source = letter["source"]
             letters[source["topic"], source["partition"], source["offset"]] += 1
         else:
-            poison += 1
+            others[letter["stage"]] += 1
     finding.expect("refused records without a dead letter", raw.refused - letters.keys())
     finding.expect("dead letters of records that were accepted", letters.keys() - raw.refused)
-    finding.figures |= {"dead_letter_repeats": letters.total() - len(letters), "poison_letters": poison}
+    finding.figures |= {
+        "dead_letter_repeats": letters.total() - len(letters), "poison_letters": others["engine"],
+        "refused_models": others["adopt"],
+    }  # fmt: skip
 
 
 async def _compare_samples(settings: Settings, again: Again, finding: Finding) -> list[tuple[str, dict[str, Any]]]:

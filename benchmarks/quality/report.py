@@ -214,11 +214,11 @@ def segment_lines(
     lines = [
         Line(
             "segments", data, len(customers), "changed segment in a week, with hysteresis", share,
-            goal=f"≤ {most_flips:g}", reached=share.value <= most_flips,
+            goal=f"≤ {most_flips:g}", reached=None if isnan(share.value) else share.value <= most_flips,
         ),
         Line(
             "segments", data, len({look.at for look in known}), "names that went to another segment",
-            Figure(float(swapped)), goal="0", reached=swapped == 0, digits=0,
+            Figure(float(swapped)), goal="0", reached=swapped == 0 if known else None, digits=0,
         ),
     ]  # fmt: skip
     if truth is not None and known:

@@ -331,7 +331,7 @@ def resampled_days(days: Iterable[int], times: int = RESAMPLES) -> Iterable[dict
             yield dict(zip(ordered, drawn, strict=True))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _draws(count: int, times: int) -> list[list[int]]:
     drawn: list[list[int]] = []
     for resample in range(times):

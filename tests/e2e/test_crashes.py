@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ QUARTER: Final = 900_000  # ms by which journal time moves on with each tick of 
 # role: the appends at which it dies: topic, at most so many batches after its start
 FATAL: Final = {
     "ingest": (("journey.journal", 20), ("journey.dead_letters", 2)),
-    "engine": (("customers-changelog", 12), ("journey.triggers", 8)),
+    "engine": (("customers-changelog", 12), ("journey.triggers", 8), ("journey.samples", 4)),
+    "learn": (("journey.models", 3), ("journey.checkpoints", 3), ("journey.control", 2)),
 }
 
 
@@ -62,13 +64,16 @@ class Crashes:
     async def run(self) -> None:
         """Kill, replace, join and leave until it is time to stop; in the end the first worker runs."""
         # the first engine keeps customers on disk, the second in memory: partitions move between the two
-        store = {"STORE": "rocksdb", "DATADIR": str(self.deployment.directory / "data")}
+        disk = {"STORE": "rocksdb", "DATADIR": str(self.deployment.directory / "data")}
+        store = disk if self.role == "engine" else {}
         first = self.deployment.worker(f"{self.role}-1", self.role, INSTANCE_ID="first", **store).start()
         second = self.deployment.worker(f"{self.role}-2", self.role)
         self.workers += [first, second]
         while time.monotonic() < self.until or self.kills < KILLS:
             await self._replace(first)
             await self._join(second)
+            await self._kill(second)
+            await self._freeze(second)
             await self._kill(second)
             await self._replace(first)
             await self._join(second)
@@ -106,6 +111,24 @@ class Crashes:
         await self.deployment.shared_by(self.role, 2)
         self.happened["join"] += 1
 
+    async def _freeze(self, worker: Worker) -> None:
+        """Let a new worker stop in the middle of a write, for longer than its session lasts, and wake up again."""
+        topic, most = FATAL[self.role][0]
+        number = 1 + self.chance.below(most)
+        worker.start("--append", str(number), "--topic", topic, "--when", "before", "--signal", "STOP")
+        worker.planted = ()
+        with contextlib.suppress(AssertionError):  # too little traffic: an ordinary worker
+            await eventually(lambda: worker.is_frozen, within_seconds=20)
+            await elapsed(self.deployment.settings.session_timeout * self.chance.between(1.3, 2.5))
+            worker.signal(signal.SIGCONT)
+            self.happened["zombie"] += 1
+
+        async def are_two() -> bool:
+            self._restart_fail_stopped()
+            return await self.deployment.members(self.role) == 2
+
+        await eventually(are_two, within_seconds=60)
+
     async def _leave(self, worker: Worker) -> None:
         await self._at_work()
         assert await worker.stopped() == 0, worker.tail()
@@ -114,7 +137,11 @@ class Crashes:
     async def _at_work(self) -> None:
         """Return at some moment after the role has written something."""
         settings = self.deployment.settings
-        topic = settings.topic(topics.JOURNAL) if self.role == "ingest" else topics.changelog(settings)
+        written = {
+            "ingest": settings.topic(topics.JOURNAL), "engine": topics.changelog(settings),
+            "learn": settings.topic(topics.CHECKPOINTS),
+        }  # fmt: skip
+        topic = written[self.role]
         before = sum((await end_offsets(settings, topic)).values())
 
         async def has_written() -> bool:
@@ -147,10 +174,11 @@ async def publish_until_done(deployment: Deployment, done: asyncio.Event) -> int
     return sent
 
 
+@pytest.mark.timeout(480)
 async def test_no_kill_join_or_leave_loses_or_doubles_anything(kafka: Broker, prefix: str, tmp_path: Path) -> None:
     begin = time.monotonic()
     async with deployed(kafka.url, prefix, tmp_path / "logs", REDIS_URL=NOWHERE) as deployment:
-        crashes = [Crashes(deployment, role, Chance(SEED, role), begin + SECONDS) for role in ("ingest", "engine")]
+        crashes = [Crashes(deployment, role, Chance(SEED, role), begin + SECONDS) for role in FATAL]
         done = asyncio.Event()
         publishing = asyncio.ensure_future(publish_until_done(deployment, done))
         try:
@@ -159,8 +187,8 @@ async def test_no_kill_join_or_leave_loses_or_doubles_anything(kafka: Broker, pr
             done.set()
             await publishing
         async with deployment.supervised():
-            await deployment.at_rest()
-        found = await deployment.examined()
+            await deployment.at_rest(within_seconds=120)
+        found = await deployment.examined(within_seconds=120)
         found.figures |= {
             "seed": SEED, "seconds": round(time.monotonic() - begin, 1),
             "happened": {crash.role: dict(crash.happened) for crash in crashes},

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import pytest
@@ -27,29 +27,33 @@ from tests.harness import deployed, elapsed, live, wall_ms
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 Line = tuple[int, bytes | None, bytes]  # partition, key, value
+Change = Callable[[str, list[Line]], list[Line]]  # of a topic's lines, by its name without prefix
+COPIED: Final = (
+    *topics.RAW, topics.CONTROL, topics.JOURNAL, topics.SAMPLES, topics.MODELS, topics.TRIGGERS, topics.TABLE,
+)  # fmt: skip
 
 
 @dataclass
 class Books:
-    """What a deployment has written: journal, live state, triggers."""
+    """What is in the topics of a deployment: all from which it could be started again."""
 
     settings: Settings
     lines: dict[str, list[Line]] = field(default_factory=dict)
 
     async def read(self) -> Books:
-        for name in (topics.JOURNAL, topics.TRIGGERS, topics.TABLE):
+        for name in COPIED:
             topic = topics.changelog(self.settings) if name == topics.TABLE else self.settings.topic(name)
             self.lines[name] = [
                 (record.partition, record.key, record.value) async for record in read_all(self.settings, topic)
             ]
         return self
 
-    async def copied(self, prefix: str, change: Callable[[str, list[Line]], list[Line]]) -> Verdict:
-        """Copy everything under another prefix, changed on the way, and verify the copy."""
+    async def copied(self, prefix: str, change: Change) -> Settings:
+        """Copy everything under another prefix, changed on the way; return the settings of the copy."""
         settings = self.settings.model_copy(update={"topic_prefix": f"{prefix}."})
         async with Admin(settings) as admin:
             await admin.ensure()
-        log = await Log(settings.kafka_url, 500_000).start()
+        log = await Log(settings.kafka_url, 900_000).start()
         for name, lines in self.lines.items():
             topic = topics.changelog(settings) if name == topics.TABLE else settings.topic(name)
             by_partition: dict[int, list[tuple[bytes | None, bytes]]] = {}
@@ -57,7 +61,11 @@ class Books:
                 by_partition.setdefault(partition, []).append((key, value))
             await log.append_all(topic, by_partition)
         await log.stop()
-        return await verify(settings, within=5)
+        return settings
+
+    async def verified(self, prefix: str, change: Change) -> Verdict:
+        """Verify such a copy."""
+        return await verify(await self.copied(prefix, change), within=5)
 
 
 @asynccontextmanager
@@ -172,16 +180,16 @@ async def test_verify_finds_what_is_planted_and_nothing_else(kafka: Broker, pref
     async with some_books(kafka, prefix, tmp_path) as books:
         count = len({orjson.loads(value)["id"] for _, _, value in books.lines[topics.TRIGGERS]})
 
-        verdict = await books.copied(f"{prefix}-same", as_it_is)
+        verdict = await books.verified(f"{prefix}-same", as_it_is)
         assert verdict.identical, verdict.shown()
         assert verdict.triggers == count
 
-        verdict = await books.copied(f"{prefix}-repeated", with_a_trigger_repeated)
+        verdict = await books.verified(f"{prefix}-repeated", with_a_trigger_repeated)
         assert verdict.identical
         assert verdict.trigger_repeats == 1
 
         for plant in (with_a_byte_flipped, short_of_an_event):
-            verdict = await books.copied(f"{prefix}-{plant.__name__}", plant)
+            verdict = await books.verified(f"{prefix}-{plant.__name__}", plant)
             assert not verdict.identical
             (difference,) = verdict.differences
             partition, key, _ = customers(books.lines[topics.TABLE])[-1]
@@ -190,20 +198,20 @@ async def test_verify_finds_what_is_planted_and_nothing_else(kafka: Broker, pref
             assert verdict.digests[partition][0] != verdict.digests[partition][1]
             assert verdict.triggers_missing == verdict.triggers_surplus == []
 
-        verdict = await books.copied(f"{prefix}-customer", without_a_customer)
+        verdict = await books.verified(f"{prefix}-customer", without_a_customer)
         assert not verdict.identical
         assert [difference.live for difference in verdict.differences] == [None]
 
-        verdict = await books.copied(f"{prefix}-entry", without_an_entry)
+        verdict = await books.verified(f"{prefix}-entry", without_an_entry)
         assert not verdict.identical
         assert verdict.differences
 
-        verdict = await books.copied(f"{prefix}-missing", without_a_trigger)
+        verdict = await books.verified(f"{prefix}-missing", without_a_trigger)
         assert not verdict.identical
         assert len(verdict.triggers_missing) == 1
         assert (verdict.differences, verdict.triggers_surplus) == ([], [])
 
-        verdict = await books.copied(f"{prefix}-surplus", with_a_trigger_of_nobody)
+        verdict = await books.verified(f"{prefix}-surplus", with_a_trigger_of_nobody)
         assert not verdict.identical
         assert verdict.triggers_surplus == ["tr_of_nobody"]
         assert (verdict.differences, verdict.triggers_missing) == ([], [])

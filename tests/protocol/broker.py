@@ -38,7 +38,9 @@ class Batch:
         self.records: list[Written] = []
         self.headers: list[tuple[str, bytes]] = []
 
-    def append(self, *, key: bytes | None, value: bytes | None, timestamp: None, headers: list[tuple[str, bytes]]) -> Any:
+    def append(
+        self, *, key: bytes | None, value: bytes | None, timestamp: None, headers: list[tuple[str, bytes]]
+    ) -> Any:
         if len(self.records) == self.most:
             return None
         self.records.append((key, value))
@@ -91,6 +93,7 @@ class Broker:
             TP(name, number): [] for name, count in partitions.items() for number in range(count)
         }
         self.flying: list[Sending] = []  # sent, and not in a log
+        self.compacts: frozenset[str] = frozenset()  # topics of which readers find what compaction leaves
         self.left: list[Any] = []  # processes that have ended by themselves, until the schedule has looked at why
         self.unanswered: list[tuple[Sending, Landed]] = []  # in a log, and not acknowledged
         self.beside: list[Beside] = []  # what threads of the processes have to do

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -13,6 +13,7 @@ from journey import adoptions
 from journey.engine import Shard
 from journey.scoring import Library
 from streams import faust_fixes, topics
+from streams.agents.adopt import Adopt
 from streams.agents.engine import Engine
 from streams.agents.ingest import Ingest
 from streams.agents.learn import Learn, Pupil
@@ -151,6 +152,28 @@ class OwnFitCounts(Learn):
         self.__dict__["mine"] = None
         decided = await super()._decided(pupil, fit, offset)
         return self.__dict__["mine"] or decided
+
+
+class AcknowledgesModelsFirst(Adopt):
+    """A snapshot is acknowledged before the adoption that it causes is in the control topic."""
+
+    async def run(self, stream: Any) -> None:
+        await super().run(_AcknowledgedAtOnce(stream))
+
+
+class _AcknowledgedAtOnce:
+    """A stream whose events are acknowledged as they are handed over."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def noack(self) -> _AcknowledgedAtOnce:
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        async for event in self._stream.noack().events():
+            event.ack()
+            yield event
 
 
 class OldCheckpointFirst(Log):
@@ -337,6 +360,7 @@ PLANTED: Final[dict[str, Parts]] = {
     "samples are acknowledged before their checkpoint": Parts(learn=AcknowledgesSamplesFirst),
     "a checkpoint is written before the models": Parts(learn=CheckpointBeforeModels),
     "a learner's own fit counts": Parts(learn=OwnFitCounts),
+    "a snapshot is acknowledged before its adoption": Parts(adopt=AcknowledgesModelsFirst),
     "the last checkpoint is deleted first": Parts(log=OldCheckpointFirst),
     "samples of a checkpoint are learned again": Parts(learn=SamplesLearnedTwice),
 }

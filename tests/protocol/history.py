@@ -7,6 +7,8 @@ from zlib import crc32
 
 import orjson
 
+from journey.entries import encode
+from journey.samples import JOURNAL, SCHEMA_OF, SCHEMAS
 from journey.triggers import rfc3339
 from streams import topics
 from tests.protocol.draws import Draws
@@ -19,8 +21,22 @@ KINDS: Final = (
     "page", "page", "view", "cart", "cart", "cart", "order", "identify", "identify", "bad", "again", "again", "tick",
 )  # fmt: skip
 # nothing is sent again: after a day it would be news
-LONG_KINDS: Final = ("page", "view", "view", "view", "cart", "order", "order", "order", "identify", "bad", "tick", "tick")
+LONG_KINDS: Final = (
+    "page",
+    "view",
+    "view",
+    "view",
+    "cart",
+    "order",
+    "order",
+    "order",
+    "identify",
+    "bad",
+    "tick",
+    "tick",
+)
 ADOPTING: Final = ("adopt", "adopt", "adopt")
+ELSEWHERE: Final = 90  # a journal partition that no schedule has
 EVERYWHERE: Final = frozenset(("tick", "adopt"))  # control messages
 
 
@@ -88,6 +104,20 @@ class History:
         event = self._event(kind, now)
         self._events.append(event)
         return event
+
+    def samples_before(self, count: int) -> list[tuple[str, bytes]]:
+        """Return samples of an engine that ran before, with their families: learners have work from the start."""
+        draws, samples = self._draws, []
+        for number in range(count):
+            family = draws.pick(SLOTS)
+            schema = SCHEMA_OF[family]
+            sample = {
+                "v": 1, "model": family, "kind": "label", "src": [JOURNAL, ELSEWHERE, number // 2, number % 2],
+                "schema": schema, "at": NOON + number, "y": draws.below(2),
+                "x": [draws.below(1000) / 100 for _ in SCHEMAS[schema]],
+            }  # fmt: skip
+            samples.append((family, encode(sample)))
+        return samples
 
     def _adopt(self, now: int) -> Raw:
         """Return a message that adopts a version; some name another one than what is in force, and change nothing."""

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from journey.errors import PositionGapError
 from journey.events import DAY
+from journey.samples import FAMILIES
 from streams import topics
 from streams.errors import ForeignWriteError, RevokedError
 from streams.settings import Settings
@@ -21,7 +22,7 @@ from tests.protocol.given import given
 from tests.protocol.history import NOON, RAW, History, Raw
 from tests.protocol.learner import Fits
 from tests.protocol.oracle import ViolationError, Watch
-from tests.protocol.roles import CHANGELOG, EngineWorker, IngestWorker, LearnWorker, Parts
+from tests.protocol.roles import CHANGELOG, AdoptWorker, EngineWorker, IngestWorker, LearnWorker, Parts
 from tests.protocol.worker import DEAD, DRAINING, JOINED, RECOVERING, RUNNING, Worker
 
 GAPS: Final = (0, 0, 1, 40, 900, 2_000, 61_000, 20 * 60_000, 61 * 60_000)  # ms
@@ -58,8 +59,9 @@ class Processes:
         )
         self.chunk, self.batch = 1 + draws.below(4), 1 + draws.below(5)
         # of the richest histories few are as good as many of the others
-        kind = draws.below(8)
-        self.is_long, adopts, learns = kind < 3, kind < 2, kind in (0, 2)
+        kind = draws.below(10)
+        self.is_alone, self.is_long = kind == 0, kind in (1, 2, 3)  # alone: who learns and who adopts
+        adopts, learns = kind in (1, 2), kind in (0, 1)
         counts = dict.fromkeys(RAW, raw) | {
             topics.CONTROL: 1, topics.JOURNAL: partitions, topics.TRIGGERS: 2, topics.DEAD_LETTERS: 2,
             CHANGELOG: partitions, topics.SAMPLES: topics.FAMILIES, topics.MODELS: 1, topics.ALARMS: 1,
@@ -68,21 +70,28 @@ class Processes:
         self.broker = Broker(counts, NOON + 3_600_000)
         self.watch = Watch(partitions, CHANGELOG, topics.JOURNAL, topics.DEAD_LETTERS, topics.TRIGGERS)
         self.broker.landed, self.broker.trace = self.watch.landed, trace
-        self.groups = {
-            "ingest": Group([*RAW, topics.CONTROL], raw, self.broker),
-            "engine": Group([topics.JOURNAL], partitions, self.broker),
-        }
+        self.groups: dict[str, Group] = {}
+        if not self.is_alone:
+            self.groups["ingest"] = Group([*RAW, topics.CONTROL], raw, self.broker)
+            self.groups["engine"] = Group([topics.JOURNAL], partitions, self.broker)
         self.school = Fits().school()
         if learns:
             self.groups["learn"] = Group([topics.SAMPLES], topics.FAMILIES, self.broker)
+        if self.is_alone:
+            self.groups["adopt"] = Group([topics.MODELS], 1, self.broker)
         for group in self.groups.values():
             group.on_commit = self.watch.committed
+        if draws.below(2):
+            self.broker.compacts = frozenset((topics.CHECKPOINTS,))
         if adopts:
             self.broker.write(TP(topics.MODELS, 0), [*given().records], [])
         customers = 1 + draws.below(2) if self.is_long else 2 + draws.below(4)
         self.history = History(draws, raw, customers, is_long=self.is_long, adopts=adopts)
         self.watch.in_force = self.history.in_force
-        self.left_to_say = (8 if self.is_long else 4) + draws.below(14)
+        for family, sample in self.history.samples_before(4 + draws.below(16)) if learns else ():
+            self.broker.write(TP(topics.SAMPLES, FAMILIES.index(family)), [(None, sample)], [])
+        self.left_to_say = 0 if self.is_alone else (8 if self.is_long else 4) + draws.below(14)
+        self.steps = (250 if self.is_alone else 10 * self.left_to_say) + draws.below(60)
         # not all faults in all schedules: what one kind hides, another schedule shows
         self.faults = [name for name in FAULTS if draws.below(100) < 55]
         self.commits = 1 + 2 * draws.below(2)
@@ -195,6 +204,8 @@ class Processes:
         name, group = f"{role}-{self._born}", self.groups[role]
         if role == "ingest":
             worker: Any = IngestWorker(name, self.broker, group, self.settings, self.parts, self.batch)
+        elif role == "adopt":
+            worker = AdoptWorker(name, self.broker, group, self.settings, self.parts, self.batch)
         elif role == "learn":
             worker = LearnWorker(name, self.broker, group, self.settings, self.parts, self.batch, self.school)
         else:

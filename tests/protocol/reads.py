@@ -42,7 +42,33 @@ async def read_partitions(
     for tp, (begin, end) in spans.items():
         if begin < end:
             await asyncio.get_running_loop().run_in_executor(None, _nothing)
-            yield tp, broker.logs[tp][begin:end]
+            records = broker.logs[tp][begin:end]
+            yield tp, compacted(records) if tp.topic in broker.compacts else records
+
+
+class Following:
+    """What ``ControlLog`` asks of the consumer that it keeps: one partition, read on to its end."""
+
+    def __init__(self, broker: Any, tp: TopicPartition) -> None:
+        self._broker, self._tp, self._next = broker, tp, 0
+
+    async def end_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {tp: len(self._broker.logs[tp]) for tp in tps}
+
+    async def position(self, tp: TopicPartition) -> int:
+        return self._next
+
+    async def getmany(self, tp: TopicPartition, *, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        await asyncio.get_running_loop().run_in_executor(None, _nothing)
+        records = self._broker.logs[tp][self._next :]
+        self._next += len(records)
+        return {tp: records}
+
+
+def compacted(records: list[Any]) -> list[Any]:
+    """Return the last record of each key, in order: what compaction leaves at the latest."""
+    last = {record.key: record for record in records}
+    return sorted(last.values(), key=lambda record: int(record.offset))
 
 
 def _nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import orjson
 from faust.types import TP
 
 from journey.samples import FAMILIES
@@ -14,6 +15,7 @@ from streams.checkpoints import Reading
 from tests.protocol.learner import check_models
 from tests.protocol.oracle import ViolationError
 from tests.protocol.processes import Processes
+from tests.protocol.reads import compacted
 from tests.protocol.roles import CHANGELOG, Table
 from tests.protocol.worker import DEAD, DRAINING, JOINED, RECOVERING, RUNNING
 
@@ -132,6 +134,8 @@ class Rest(Processes):
                     raise ViolationError(text)
         if "learn" in self.groups:
             self._check_learned()
+        if "adopt" in self.groups:
+            self._check_adopted()
         self._compact()
         self.counts["sample repeats"] += self.watch.sample_repeats
         self.counts["samples"] += sum(map(len, self.watch.samples.values()))
@@ -140,14 +144,34 @@ class Rest(Processes):
         self.counts["trigger repeats"] += self.watch.trigger_repeats
         self.counts["commits that went back"] += self.watch.went_back
 
+    def _check_adopted(self) -> None:
+        """Compare what the control messages put in force, each in the place of another, with the newest champions."""
+        force: dict[str, tuple[int, str]] = {}
+        for record in self.broker.logs[TP(topics.CONTROL, 0)]:
+            message = orjson.loads(record.value or b"")
+            slot, version, known = message["slot"], message["version"], force.get(message["slot"])
+            if message["replaces"] != (None if known is None else known[0]):
+                continue  # of one who came too late
+            if known is not None and version <= known[0]:
+                text = f"{slot}: {version} was adopted after {known[0]}"
+                raise ViolationError(text)
+            force[slot] = version, message["sha256"]
+        newest: dict[str, tuple[int, str]] = {}
+        for (model, version), snapshot in self.watch.models.items():
+            if snapshot.envelope["role"] == "champion" and version > newest.get(model, (0, ""))[0]:
+                newest[model] = version, snapshot.sha256
+        if force != newest:
+            text = f"{force} is in force, not {newest}"
+            raise ViolationError(text)
+
     def _check_learned(self) -> None:
         """Compare what was published with the samples that there are; compacted, the checkpoints still cover them."""
         logs, samples = self.broker.logs, dict[str, list[bytes]]()
         for number, family in enumerate(FAMILIES):
             samples[family] = [record.value or b"" for record in logs[TP(topics.SAMPLES, number)]]
             log, reading = logs[TP(topics.CHECKPOINTS, number)], Reading(family)
-            for offset in sorted({record.key: record.offset for record in log}.values()):
-                reading.take(log[offset].key, log[offset].value)
+            for record in compacted(log):
+                reading.take(record.key, record.value)
             covered = 0 if reading.best is None else reading.best[0]["next"]
             if covered != len(samples[family]):
                 text = f"after compaction the checkpoint of {family} covers {covered} of {len(samples[family])} samples"
@@ -157,6 +181,5 @@ class Rest(Processes):
     def _compact(self) -> None:
         """A day later the broker keeps the last record of each key; a new worker reads that."""
         for number in range(self.settings.partitions):
-            log = self.broker.logs[TP(CHANGELOG, number)]
-            kept = sorted({record.key: record.offset for record in log}.values())
-            self.watch.read_back(number, Table().read_whole(number, [log[offset] for offset in kept]))
+            kept = compacted(self.broker.logs[TP(CHANGELOG, number)])
+            self.watch.read_back(number, Table().read_whole(number, kept))

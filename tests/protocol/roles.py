@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from aiokafka import TopicPartition
+
 from journey.scoring import Library
 from streams import faust_fixes, topics
+from streams.agents.adopt import Adopt
 from streams.agents.engine import Engine, Now
 from streams.agents.ingest import Ingest
 from streams.agents.learn import Learn, School
@@ -16,6 +19,7 @@ from streams.app import _check_sources, _tick
 from streams.appends import Log
 from streams.at_hand import AtHand
 from streams.checkpoints import Checkpoints
+from streams.control import ControlLog
 from streams.customers import Customers, Prepare
 from streams.errors import RevokedError
 from streams.merge import Merge
@@ -25,6 +29,7 @@ from streams.snapshots import keys_of
 from streams.stores import MemoryStore
 from tests.protocol.broker import Broker, Group, Producer
 from tests.protocol.oracle import Watch
+from tests.protocol.reads import Following
 from tests.protocol.worker import DEAD, Left, Worker, quietly
 
 CHANGELOG: Final = topics.changelog(Settings())
@@ -90,6 +95,7 @@ class Parts:
     log: type[Log] = Log
     merge: type[Merge] = Merge
     learn: type[Learn] = Learn
+    adopt: type[Adopt] = Adopt
 
 
 class IngestWorker(Worker):
@@ -256,4 +262,31 @@ class LearnWorker(Worker):
         self.agent.forget(self.app)
 
 
-__all__ = ["CHANGELOG", "EngineWorker", "IngestWorker", "LearnWorker", "Left", "Parts", "Producer", "Table"]
+class AdoptWorker(Worker):
+    """Puts in force what learners publish."""
+
+    role = "adopt"
+
+    def __init__(self, name: str, broker: Broker, group: Group, settings: Settings, parts: Parts, most: int) -> None:
+        super().__init__(name, broker, group, settings, parts.log("", 0), most)
+        control = ControlLog(settings)
+        control._consumer = Following(broker, TopicPartition(topics.CONTROL, 0))
+        counts = dict.fromkeys(("adopted", "refused", "passed_over"), 0)
+        self.agent: Adopt = parts.adopt(self.app, settings, self.log, control, keys_of(settings), counts)
+        self.begin()
+
+    def forget(self) -> None:
+        """It keeps nothing of its partition."""
+
+
+__all__ = [
+    "CHANGELOG",
+    "AdoptWorker",
+    "EngineWorker",
+    "IngestWorker",
+    "LearnWorker",
+    "Left",
+    "Parts",
+    "Producer",
+    "Table",
+]

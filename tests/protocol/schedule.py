@@ -15,7 +15,6 @@ from tests.protocol.faults import Faults
 from tests.protocol.rest import Rest
 from tests.protocol.worker import Left, leave
 
-
 CHUNK_BYTES: Final = 400  # of a checkpoint: few enough for several chunks
 
 
@@ -74,11 +73,10 @@ class Schedule(Faults, Rest):
         for role in self.groups:
             for _ in range(1 + draws.below(2)):
                 self._start(role)
-        steps = 10 * self.left_to_say + draws.below(60)
         # those without a method of their own happen with others
         kinds = [name for name in self.faults if hasattr(self, "_fault_" + name)]
         faults, calm = [getattr(self, "_fault_" + name) for name in kinds], self.calm
-        for _ in range(steps):
+        for _ in range(self.steps):
             if faults and not draws.below(calm):
                 fault = draws.below(len(faults))
                 if faults[fault]():

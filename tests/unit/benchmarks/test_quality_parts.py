@@ -266,6 +266,11 @@ def test_two_names_that_change_places_are_seen() -> None:
     assert ceilings.swapped_names([*looks(), *after]) == 2
 
 
+def test_without_segments_nothing_is_said_to_be_reached() -> None:
+    unknown = [look._replace(segment=None, name=None) for look in looks(2)]
+    assert [line.reached for line in report.segment_lines("rows", unknown, kind, most_flips=0.07)] == [None, None]
+
+
 def test_planted_kinds_are_found_by_whoever_is_told_the_truth_of_others() -> None:
     seen = looks()
     truth = [kind(look.customer, look.at) for look in seen]
