@@ -20,6 +20,7 @@ InForce = dict[str, list[Any]]  # slot: model, version, sha256; plain JSON, sinc
 GREATEST: Final = 2**53 - 1
 NAME_CHARS: Final = 100
 HEX: Final = frozenset("0123456789abcdef")
+TRUSTS: Final = ("cold", "shadow", "trusted")  # how far a version is believed, by its learner
 
 
 def apply(in_force: InForce, entry: Mapping[str, Any]) -> bool:
@@ -68,6 +69,7 @@ def adoption(message: Mapping[str, Any]) -> dict[str, Any]:
         raise BadFieldError(msg, field="sha256")
     entry["sha256"] = digest
     time_of(message)
+    trust_of(message)
     return entry
 
 
@@ -100,6 +102,23 @@ def time_of(message: Mapping[str, Any]) -> int:
     return int(at)
 
 
+def trust_of(message: Mapping[str, Any]) -> str | None:
+    """Return how far the adopted version was believed; None where that is not told.
+
+    Raises
+    ------
+    BadFieldError
+        It is none of ``TRUSTS``.
+    """
+    trust = message.get("trust")
+    if trust is None:
+        return None
+    if trust not in TRUSTS:
+        msg = f"one of {', '.join(TRUSTS)}"
+        raise BadFieldError(msg, field="trust")
+    return str(trust)
+
+
 def _name(message: Mapping[str, Any], field: str) -> str:
     value = message.get(field)
     if value is None or value == "":
@@ -116,12 +135,13 @@ def _is_count(value: object) -> bool:
 
 
 class Adopted(NamedTuple):
-    """One adoption that counted; ``at`` is up to when the version had learned (ms)."""
+    """One adoption that counted: up to when (ms) the version had learned, and how far it was believed then."""
 
     model: str
     version: int
     sha256: str
     at: int
+    trust: str | None = None
 
 
 @dataclass
@@ -150,7 +170,7 @@ class Standing:
         if not apply(self.in_force, entry):
             return False
         model, version = entry["model"], entry["version"]
-        adopted = Adopted(model, version, entry["sha256"], time_of(message))
+        adopted = Adopted(model, version, entry["sha256"], time_of(message), trust_of(message))
         self.history.setdefault(entry["slot"], []).append(adopted)
         self.highest[model] = max(version, self.highest.get(model, -1))
         return True
@@ -165,6 +185,11 @@ class Standing:
         """Return the version in force in a slot: what the next adoption has to replace."""
         known = self.in_force.get(slot)
         return None if known is None else int(known[1])
+
+    def trust_in(self, slot: str) -> str | None:
+        """Return how far the version in force was believed when it was adopted; None where that is not told."""
+        past = self.history.get(slot)
+        return past[-1].trust if past else None
 
 
 def in_force(messages: Iterable[Any]) -> dict[str, tuple[str, int]]:

@@ -87,7 +87,7 @@ class Shard:
         self.triggers: list[Trigger] = []
         self.poisoned: set[tuple[int, int]] = set()
         # for metrics alone, never part of the state: a crash folds some pages twice
-        self.counts = {"events": 0, "repeats": 0, "duplicates": 0, "timers": 0, "failed_timers": 0}
+        self.counts = {"events": 0, "repeats": 0, "duplicates": 0, "timers": 0, "failed_timers": 0, "adopted": 0}
 
     def take_timers(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
         """Note the timers of stored records: what there is of millions may come in parts, before anything is folded."""
@@ -178,6 +178,7 @@ def fold(shard: Shard, offset: int, page: list[Entry]) -> None:
                 step.event(entry, now)
             elif kind == "adopt":
                 if adoptions.apply(partition["models"], entry):
+                    counts["adopted"] += 1
                     shard.take_models()
             elif kind == "config":
                 partition["config"] = entry["sha256"]

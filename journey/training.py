@@ -155,7 +155,7 @@ class Learner:
             self.versions, self.at, self._days = dict(state["versions"]), int(state["at"]), dict(state["days"])
             self.taken, self.passed_over = int(state["taken"]), int(state["passed_over"])
             self._retold(state["models"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             text = f"the state of {self.family} is damaged: {type(error).__name__}: {error}"
             raise BadSnapshotError(text) from error
 
@@ -608,6 +608,7 @@ class SegmentLearner(Learner):
         labels = list(self.names.look(centres, self.at))
         payload = {
             "class": "clusters/1", "state": self.model.state(), "segment_names": labels, "trust": "trusted",
+            "labels": self.taken,
             "centres": [[rounded(value) for value in centre] for centre in self.model.raw_centres()],
             "shares": [rounded(share) for share in self.model.shares],
         }  # fmt: skip

@@ -7,7 +7,7 @@ The keys name that offset (``churn/000000005000/0001``, ``.../head``), so no
 checkpoint overwrites another: one that was torn by a crash leaves the one
 before it as it was, and one that a worker writes after it has lost its
 partition harms nobody. Of those that are whole the one that has learned most
-counts, and deletes the others with the next that is written.
+counts, and deletes those before it with the next that is written.
 """
 
 from __future__ import annotations
@@ -141,14 +141,16 @@ class Checkpoints:
         return reading.found()
 
     async def save(self, number: int, family: str, checkpoint: Checkpoint) -> int:
-        """Write a checkpoint and delete the others; return its size in bytes once it is durable."""
+        """Write a checkpoint and delete those that have learned less; return its size in bytes once it is durable."""
         records = await asyncio.to_thread(records_of, family, checkpoint)
         mine = dict.fromkeys(key for key, _ in records)
         there = self._there.get(family, {})
-        written: list[Any] = [*records, *((key, None) for key in there if key not in mine)]
+        # only what has learned less: a successor may have written the other, and this may come to its log late
+        behind = [key for key in there if key < records[0][0]]
+        written: list[Any] = [*records, *((key, None) for key in behind)]
         self._there[family] = there | mine  # also when it fails half-way
         await self._log.append(self._topic, number, written)
-        self._there[family] = mine
+        self._there[family] = {key: None for key in there if key not in behind} | mine
         return sum(len(value) for _, value in records)
 
 

@@ -36,9 +36,19 @@ from rich.progress import (
 from rich.table import Table
 
 from journey.errors import BadTimeError, JourneyError
-from journey.features import CATALOGUE
 from journey.triggers import rfc3339
-from streams import cli_audit, cli_config, cli_epochs, cli_models, cli_ops, compiled, epochs, inspect, topics
+from streams import (
+    cli_audit,
+    cli_config,
+    cli_customer,
+    cli_epochs,
+    cli_models,
+    cli_ops,
+    compiled,
+    epochs,
+    inspect,
+    topics,
+)
 from streams import replay as replays
 from streams.arrivals import parse_time
 from streams.collector import calm
@@ -51,6 +61,7 @@ from streams.topics import Admin
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
+MOST_NAMED: Final = 5  # of what differs
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -131,7 +142,7 @@ def _duration(text: str, option: str) -> timedelta:
 
 @app.command()
 def worker(
-    roles: Annotated[str, typer.Option(help="ingest, engine, or both with a comma; all.")] = "all",
+    roles: Annotated[str, typer.Option(help="ingest, engine, learn, or several with commas; all.")] = "all",
 ) -> None:
     """Run the engine: creates and checks the topics, then works until it is stopped.
 
@@ -263,23 +274,25 @@ def tail(
     beginning: Annotated[bool, typer.Option("--from-beginning", help="All that is kept, then what comes.")] = False,
     limit: Annotated[int | None, typer.Option(help="Stop after so many.", min=1)] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only this type, such as journey.trigger.v1.")] = None,
+    alarms: Annotated[bool, typer.Option("--alarms", help="Alarms about models instead, such as a drift.")] = False,
 ) -> None:
-    """Follow the triggers as they are sent.
+    """Follow the triggers as they are sent, or the alarms.
 
     Example: journey tail --type journey.trigger.v1 --json
     """
     settings = load_settings()
+    topic, line = (topics.ALARMS, inspect.alarm_line) if alarms else (topics.TRIGGERS, inspect.trigger_line)
 
     async def work() -> None:
         shown = 0
-        async for record in inspect.follow(settings, [topics.TRIGGERS], from_beginning=beginning):
+        async for record in inspect.follow(settings, [topic], from_beginning=beginning):
             event = orjson.loads(record.value)
             if type_ is not None and event["type"] != type_:
                 continue
             if as_json:
                 _json(event)
             else:
-                _out().print(inspect.trigger_line(event), soft_wrap=True)
+                _out().print(line(event), soft_wrap=True)
             shown += 1
             if shown == limit:
                 return
@@ -295,42 +308,25 @@ def customer(
     ),
     as_json: Json = False,
 ) -> None:
-    """Show what is known of one customer.
+    """Show what is known of one customer: stage, segments, scores and how sure they are, what to recommend.
+
+    With --from table also why each score is what it is.
 
     Example: journey customer 42 --from table --json
     """
     settings = load_settings()
     if where == "redis":
-        shown = _run(inspect.shown_customer(settings, name))
-        record = shown
-    else:
-        record, shown = _run(inspect.stored_customer(_live(settings), name))
-    if as_json:
-        _json(record)
+        document = _run(inspect.shown_customer(settings, name))
+        if as_json:
+            _json(document)
+        else:
+            cli_customer.show(_out(), document, where, None)
         return
-    console = _out()
-    stage = shown["stage"]
-    console.print(
-        f"[bold]{escape(shown['customer'])}[/]  stage [cyan]{stage['name']}[/] ({stage['reason']}, "
-        f"since {stage['since'][:10]})  last seen {shown['last_seen_at']}"
-    )
-    if shown["anonymous_ids"]:
-        console.print(f"also known as {escape(', '.join(shown['anonymous_ids']))}")
-    for title, known in (("traits", shown["traits"]), ("consent", shown["consent"])):
-        if known:
-            console.print(f"{title}: " + escape(", ".join(f"{key}={value}" for key, value in known.items())))
-    if shown["cart"] and shown["cart"]["items"]:
-        lines = ", ".join(f"{line['quantity']} x {line['item_id']}" for line in shown["cart"]["items"])
-        console.print(f"cart {escape(shown['cart']['id'])}: {escape(lines)}")
-    for run in shown["runs"]:
-        console.print(f"in journey {run['journey']} since {run['entered_at']}")
-    table = Table("feature", "value", "unit", box=None, pad_edge=False)
-    for feature, value in shown["features"].items():
-        if value is not None:
-            table.add_row(feature, f"{value:,}" if isinstance(value, int | float) else value, CATALOGUE[feature].unit)
-    console.print(table)
-    at = shown["as_of"]
-    console.print(f"[dim]as of journal partition {at['partition']}, position {at['position']}, from {where}[/]")
+    stored = _run(inspect.stored_customer(_live(settings), name))
+    if as_json:
+        _json(stored.record | {"explanations": stored.explanations})
+    else:
+        cli_customer.show(_out(), stored.document, where, stored.explanations)
 
 
 # ---- replay ----------------------------------------------------------------------------------------------------------
@@ -427,10 +423,19 @@ def _show_verdict(verdict: replays.Verdict, seconds: float) -> None:
         f"{verdict.customers:,} customers, {verdict.entries:,} entries, {verdict.triggers:,} triggers "
         f"(+{verdict.trigger_repeats} repeats under the same id) in {seconds:.1f} s"
     )
+    console.print(f"{verdict.samples:,} samples, {verdict.models:,} versions of models learned again from them")
+    for slot, versions in verdict.adopted.items():
+        if len(versions) > 1:  # an adoption is in some partitions before it is in others
+            console.print(f"in force in {escape(slot)}, by partition: {escape(', '.join(versions))}", soft_wrap=True)
     if verdict.identical:
-        console.print("[green]identical[/]: the live state is the fold of its journal")
+        console.print("[green]identical[/]: the live state is the fold of its journal, the models of their samples")
         return
-    console.print("[red]different[/]: the live state is not the fold of its journal")
+    console.print(f"[red]different[/]: {_what_differs(verdict)}", soft_wrap=True)
+    for kind, named in (("samples", verdict.samples_different), ("models", verdict.models_different)):
+        if named:
+            rest = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+            told = "; ".join(named[:MOST_NAMED])
+            console.print(f"{kind} that differ: {escape(told)}{rest}", soft_wrap=True)
     if verdict.differences:
         first = verdict.differences[0]
         console.print(f"first difference: {escape(first.key)} in partition {first.partition}")
@@ -439,6 +444,17 @@ def _show_verdict(verdict: replays.Verdict, seconds: float) -> None:
     for text, names in (("not sent", verdict.triggers_missing), ("not in the fold", verdict.triggers_surplus)):
         if names:
             console.print(f"triggers {text}: {len(names)}, first {names[0]}")
+
+
+def _what_differs(verdict: replays.Verdict) -> str:
+    is_told = verdict.triggers_missing or verdict.triggers_surplus
+    faults = (
+        (verdict.differences, "the live state is not the fold of its journal"),
+        (is_told, "the triggers are not those of the fold"),
+        (verdict.samples_different, "the samples are not those of the fold"),
+        (verdict.models_different, "some models are not what their samples give"),
+    )
+    return "; ".join(text for found, text in faults if found)
 
 
 # ---- topics ----------------------------------------------------------------------------------------------------------

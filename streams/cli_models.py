@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 import time
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import orjson
 import typer
@@ -14,18 +15,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from journey.adoptions import Adopted, Standing
+from journey.errors import MissingModelError
 from journey.triggers import rfc3339
 from streams import topics
 from streams.appends import Log
 from streams.control import ControlLog
-from streams.errors import NotFoundError, SettingsError, SlotError
+from streams.errors import NotFoundError, SettingsError, SlotError, SnapshotError
 from streams.logs import consumer, partitions_of
 from streams.models_log import ModelsLog
 from streams.settings import Settings, load
-from streams.snapshots import adoption_of
+from streams.snapshots import adoption_of, check_loads, is_empty
 
 ATTEMPTS: Final = 5  # to put a version in force while others are being adopted
 NONE: Final = "-"
+WIDTH: Final = 80
 
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 Slot = Annotated[str, typer.Argument(metavar="SLOT", help="Such as churn.")]
@@ -48,7 +51,11 @@ def register(app: typer.Typer) -> None:
 
 
 @models_app.callback()
-def models(context: typer.Context, as_json: Json = False) -> None:
+def models(
+    context: typer.Context,
+    as_json: Json = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With the verdict on every challenger.")] = False,
+) -> None:
     """Show the models."""
     if context.invoked_subcommand is not None:
         return
@@ -61,7 +68,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     if not told["slots"]:
         console.print("no model was published yet: the role learn publishes some hundred samples after its start")
     for slot, one in told["slots"].items():
-        show(console, slot, one, now)
+        show(console, slot, one, now, verbose=verbose)
 
 
 @models_app.command()
@@ -122,59 +129,102 @@ def _slot(envelope: Mapping[str, Any]) -> str:
     return str(envelope.get("slot") or str(envelope["model"]).partition(".")[0])
 
 
-def show(console: Console, slot: str, told: Mapping[str, Any], now: int) -> None:
-    """Print one slot for a person, in 80 columns; ``now`` is the time in ms."""
+class Column(NamedTuple):
+    """A figure of a table of versions, and how it is read from metrics."""
+
+    title: str
+    read: Callable[[Mapping[str, Any]], str]
+    justify: Literal["left", "right"] = "right"
+
+
+def _ranged(name: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return a reader of a figure, with its interval where that is told."""
+
+    def read(metrics: Mapping[str, Any]) -> str:
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        told = _short(metrics.get(name))
+        return told if low is None or high is None else f"{told} {_short(low)}-{_short(high)}"
+
+    return read
+
+
+def _counted(metrics: Mapping[str, Any]) -> str:
+    """Return the other figures there are, such as ``6 segments``."""
+    known = (("segments", "segments"), ("rules", "rules"), ("again", "came again"))
+    return ", ".join(f"{metrics[name]:,} {noun}" for name, noun in known if metrics.get(name) is not None)
+
+
+# what a table has beside what all have, by a figure that its models tell
+COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
+    "log_loss": (
+        Column("AUC (95 %)", _ranged("auc"), "left"),
+        Column("loss", lambda metrics: _short(metrics.get("log_loss"))),
+        Column("trivial", lambda metrics: _short(metrics.get("baseline_log_loss"))),
+    ),
+    "recall": (
+        Column("recall (95 %)", _ranged("recall"), "left"),
+        Column("popular", lambda metrics: _short(metrics.get("baseline_recall"))),
+    ),
+    "r2": (Column("R2", lambda metrics: _short(metrics.get("r2"))),),
+}
+OTHERS: Final = (Column("", _counted, "left"),)
+
+
+def show(console: Console, slot: str, told: Mapping[str, Any], now: int, *, verbose: bool = False) -> None:
+    """Print one slot for a person, in 80 columns; ``now`` is the time in ms.
+
+    Of challengers the verdict is told of those that may be promoted, of all with ``verbose``.
+    """
     force = told["in_force"]
     name = "nothing is in force" if force is None else f"{force['model']}/{force['version']} is in force"
     frozen = ", [yellow]frozen[/]: nothing is adopted by itself" if told["frozen"] else ""
     newest = told["newest"]
     ahead = f" (newest: {newest})" if force is not None and newest not in (None, force["version"]) else ""
     console.print(f"[bold]{escape(slot)}[/]: {escape(name)}{ahead}{frozen}", soft_wrap=True)
+    rows = [*([] if force is None else [force]), *told["others"]]
+    figures = [one["metrics"] for one in rows if one.get("metrics")]
+    columns = next((COLUMNS[kind] for kind in COLUMNS if any(kind in metrics for metrics in figures)), OTHERS)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for title, justify in (
-        ("  version", "left"), ("samples", "right"), ("trust", "left"), ("AUC (95 %)", "left"), ("loss", "right"),
-        ("trivial", "right"), ("age", "right"), ("size", "right"),
+    for title, _, justify in (
+        Column("  version", _counted, "left"), Column("samples", _counted), Column("trust", _counted, "left"),
+        *columns, Column("age", _counted), Column("size", _counted),
     ):  # fmt: skip
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # literals, in a loop
+        table.add_column(title, justify=justify, no_wrap=True)
     notes = []
-    for one in [*([] if force is None else [force]), *told["others"]]:
+    for one in rows:
         name = f"{one['model']}/{one['version']}"
         if "fault" in one:
             table.add_row(f"  {escape(name[:20])}", NONE, "[red]bad[/]")
-            notes.append(f"  [red]{escape(name)}[/]: {escape(str(one['fault']))}")
+            notes.append(f"{name}: {one['fault']}")
             continue
-        table.add_row(f"  {escape(name[:20])}", *_figures(one, now))
-        notes += _notes(name, one)
+        metrics, samples = one.get("metrics") or {}, one.get("samples")
+        table.add_row(
+            f"  {escape(name[:20])}", NONE if samples is None else f"{samples:,}", str(one.get("trust") or NONE),
+            *(column.read(metrics) for column in columns), _age(now - int(one["at"])),
+            f"{int(one['bytes']) / 1000:,.1f}k",
+        )  # fmt: skip
+        notes += _notes(name, one, verbose=verbose)
     if table.row_count:
         console.print(table)
     for note in notes:
-        console.print(note, soft_wrap=True)
+        for line in textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False):
+            console.print(escape(line), soft_wrap=True)
 
 
-def _figures(envelope: Mapping[str, Any], now: int) -> list[str]:
-    metrics = envelope.get("metrics") or {}
-    auc = _short(metrics.get("auc"))
-    if metrics.get("auc_low") is not None and metrics.get("auc_high") is not None:
-        auc += f" {_short(metrics['auc_low'])}-{_short(metrics['auc_high'])}"
-    samples = envelope.get("samples")
-    return [
-        NONE if samples is None else f"{samples:,}", str(envelope.get("trust") or NONE), auc,
-        _short(metrics.get("log_loss")), _short(metrics.get("baseline_log_loss")),
-        _age(now - int(envelope["at"])), f"{int(envelope['bytes']) / 1000:,.1f}k",
-    ]  # fmt: skip
-
-
-def _notes(name: str, envelope: Mapping[str, Any]) -> list[str]:
+def _notes(name: str, envelope: Mapping[str, Any], *, verbose: bool) -> list[str]:
     notes = []
     drift = (envelope.get("metrics") or {}).get("drift")
     if drift:
-        since = f" since {rfc3339(int(drift['at']))[:10]}" if drift.get("at") is not None else ""
-        notes.append(f"  [yellow]{escape(name)}[/] sees a drift{since}")
+        means = f", log-loss {_short(drift['before'])} -> {_short(drift['after'])}" if "after" in drift else ""
+        since = f", since {rfc3339(int(drift['since']))[:10]}" if "since" in drift else ""
+        notes.append(f"{name} saw a drift at {rfc3339(int(drift['at']))[:16]}{since}{means}")
     verdict = envelope.get("verdict") or {}
-    if why := verdict.get("text") or verdict.get("why"):
-        notes.append(f"  {escape(name)}: {escape(str(why))}")
-    if verdict.get("promote"):
-        notes.append(f"  to put it in force: journey promote {escape(name)}")
+    is_better = bool(verdict.get("promote"))
+    why = verdict.get("text") or verdict.get("why")
+    if why and (is_better or verbose):
+        notes.append(f"{name}: {why}")
+    if is_better:
+        notes.append(f"to put it in force: journey promote {name}")
     return notes
 
 
@@ -222,9 +272,9 @@ def rollback(
     async def work() -> tuple[str, str]:
         standing = await _standing(settings)
         model, number = before(standing, slot, to)
+        found = await usable(settings, model, number, slot)
         await _send(settings, {"v": 1, "k": "freeze", "slot": slot})  # first: else the next one could come between
-        _, replaced = await adopt(settings, model, number, slot)
-        return f"{model}/{number}", replaced
+        return f"{model}/{number}", await _put(settings, found)
 
     name, replaced = asyncio.run(work())
     _say(f"{slot}: {name} is in force again, in place of {replaced}")
@@ -249,15 +299,28 @@ def unfreeze(slot: Slot) -> None:
     _say(f"{slot} {text}")
 
 
-async def adopt(settings: Settings, model: str, number: int, slot: str | None = None) -> tuple[str, str]:
+async def adopt(settings: Settings, model: str, number: int) -> tuple[str, str]:
     """Put a version in force; return its slot, and what was in force there.
 
     Raises
     ------
     SlotError
-        There is no such version, it is not signed with our key, or others were adopted each time meanwhile.
+        The version cannot be used (see ``usable``), or others were adopted each time meanwhile.
     """
-    versions = await ModelsLog(settings).envelopes(model)
+    found = await usable(settings, model, number)
+    return str(found["slot"]), await _put(settings, found)
+
+
+async def usable(settings: Settings, model: str, number: int, slot: str | None = None) -> dict[str, Any]:
+    """Return the envelope of a version that the engine can load in a slot; without one, in the slot it is for.
+
+    Raises
+    ------
+    SlotError
+        There is no such version, it is not signed with our key, or the engine could not load it there.
+    """
+    log = ModelsLog(settings)
+    versions = await log.envelopes(model)
     found = next((one for one in versions if one["version"] == number), None)
     if found is None:
         there = ", ".join(str(one["version"]) for one in versions[-5:])
@@ -268,21 +331,36 @@ async def adopt(settings: Settings, model: str, number: int, slot: str | None = 
     if "fault" in found:
         msg = f"{found['fault']}: nothing was adopted"
         raise SlotError(msg)
-    if found.get("role") is None:
-        msg = f"model {model}/{number} is a part of others and for no slot: `journey models` shows what can be adopted"
-        raise SlotError(msg)
     place = slot or str(found["slot"])
+    try:
+        payload = await log.get(model, number, found["sha256"])
+        if found.get("role") is None and not is_empty(payload):
+            msg = (
+                f"model {model}/{number} is a part of others and for no slot: `journey models` shows what can be "
+                "adopted"
+            )
+            raise SlotError(msg)
+        check_loads(model, number, payload, place)
+    except (SnapshotError, MissingModelError) as error:
+        msg = f"{error}: nothing was adopted"
+        raise SlotError(msg) from None
+    return {**found, "slot": place}
+
+
+async def _put(settings: Settings, found: Mapping[str, Any]) -> str:
+    """Put a version in force in its slot; return what was in force there."""
+    model, number, place = found["model"], found["version"], found["slot"]
     replaced = None
     for _ in range(ATTEMPTS):
         standing = await _standing(settings)
         known = standing.in_force.get(place)
         if known == [model, number, found["sha256"]]:
-            return place, replaced or f"{known[0]}/{known[1]}, which it was already"
+            return replaced or f"{known[0]}/{known[1]}, which it was already"
         replaced = "nothing" if known is None else f"{known[0]}/{known[1]}"
-        await _send(settings, adoption_of({**found, "slot": place}, standing))
+        await _send(settings, adoption_of(found, standing))
     standing = await _standing(settings)
     if standing.in_force.get(place) == [model, number, found["sha256"]]:
-        return place, str(replaced)
+        return str(replaced)
     msg = f"other versions were adopted in {place} meanwhile, each time: run `journey freeze {place}`, then this again"
     raise SlotError(msg)
 

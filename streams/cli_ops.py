@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from journey.samples import FAMILIES
+from streams import topics
 from streams.doctor import Finding, examine
 from streams.settings import load
 from streams.status import status as gather
@@ -22,6 +24,7 @@ from streams.status import status as gather
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 
 WIDTH: Final = 80
+UNITS: Final = {"ingest": "raw records", "engine": "pages", "learn": "samples"}
 
 
 def register(app: typer.Typer) -> None:
@@ -91,9 +94,8 @@ def show(console: Console, told: dict[str, Any]) -> None:
     console.print(f"epoch: journal {epoch['journal']}, state {epoch['state']}; {waits}")
     for name, role in told["roles"].items():
         members = len(role["members"])
-        unit = "raw records" if name == "ingest" else "pages"
         workers = f"{members} worker{'' if members == 1 else 's'}" if members else "[red]no worker[/]"
-        console.print(f"{name}: {workers}, {role['lag']:,} {unit} behind ({escape(role['state'])})")
+        console.print(f"{name}: {workers}, {role['lag']:,} {UNITS[name]} behind ({escape(role['state'])})")
     for address in sorted({member["address"] or "" for role in told["roles"].values() for member in role["members"]}):
         console.print()
         _show_worker(console, address, told)
@@ -112,12 +114,12 @@ def _show_worker(console: Console, address: str, told: dict[str, Any]) -> None:
             f"{process['rss_bytes'] / 2**20:,.0f} MB, {process['cpu_seconds']:,.0f} s CPU"
             f"{'' if answer['compiled'] else ', not compiled'}"
         )
-    table = Table("role", "partitions", "events/s", "behind", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table("role", "partitions", "a second", "behind", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for name, role in told["roles"].items():
         for member in role["members"]:
             if (member["address"] or "") == address:
                 mine = (answer or {}).get("roles", {}).get(name)
-                table.add_row(name, _partitions(name, member), *_figures(mine))
+                table.add_row(name, _partitions(name, member), *_figures(name, mine))
     console.print(table)
     if answer is not None:
         _show_engine(console, answer["roles"].get("engine"))
@@ -129,15 +131,19 @@ def _partitions(role: str, member: dict[str, Any]) -> str:
     mine = member["partitions"]
     if role == "ingest":
         return f"{sum(map(len, mine.values()))} of raw topics"
+    if role == "learn":
+        samples: list[int] = next((numbers for topic, numbers in mine.items() if topics.SAMPLES in topic), [])
+        return f"samples of {', '.join(FAMILIES[number] for number in samples if number < len(FAMILIES)) or 'nothing'}"
     numbers = sorted({number for of in mine.values() for number in of})
     told = ",".join(map(str, numbers))
     return "journal " + (told if len(told) <= 28 else f"{told[:24]}... ({len(numbers)})")
 
 
-def _figures(role: dict[str, Any] | None) -> tuple[str, str]:
+def _figures(name: str, role: dict[str, Any] | None) -> tuple[str, str]:
     if role is None:
         return "?", "?"
-    return f"{role['events_per_second']:,.0f}", f"{sum(role['lag'].values()):,}"
+    lag = sum(count for topic, count in role["lag"].items() if name != "learn" or topics.SAMPLES in topic)
+    return f"{role['events_per_second']:,.0f}", f"{lag:,}"
 
 
 def _show_engine(console: Console, engine: dict[str, Any] | None) -> None:

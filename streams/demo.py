@@ -33,18 +33,24 @@ from rich.table import Table
 from rich.text import Text
 
 from journey.events import DAY, HOUR
+from journey.samples import FAMILIES
 from streams import inspect, topics
 from streams.errors import ShellError
 from streams.files import read_events
+from streams.logs import consumer, partitions_of
 from streams.publish import Publisher, load
 from streams.raw import RawRecord
 from streams.replay import Verdict, verify
 from streams.settings import Settings
 from streams.settings import load as load_settings
 from streams.shop import open_shop
+from streams.status import tell
 from streams.topics import Admin
 from streams.unread import Unread
 
+WORKERS: Final = {"worker": "ingest,engine", "learner": "learn"}
+WEEK: Final = 7 * DAY + HOUR
+LEARNED_LOOKS: Final = 4
 SHOP_RATE: Final = 2500.0  # events a second: fast enough for a minute, slow enough to watch
 SLICE: Final = 50
 PARTITIONS: Final = 4
@@ -140,6 +146,8 @@ class Seen:
     customers: set[str] = field(default_factory=set)
     stages: Counter[str] = field(default_factory=Counter)
     triggers: int = 0
+    by_models: int = 0  # triggers that would not be, or not so, without a model
+    segments: Counter[str] = field(default_factory=Counter)
     latest: deque[str] = field(default_factory=lambda: deque(maxlen=6))
     letters: dict[str, str] = field(default_factory=dict)
     rates: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=20))
@@ -163,20 +171,24 @@ class Demo:
         self.source, self.seed, self.currency, self.shift, self.keep = source, seed, currency, shift, keep
         self.rate = (SHOP_RATE if source is None else None) if rate is None else (rate or None)
         self.console = Console(stderr=True, highlight=False)
-        self.worker: subprocess.Popen[bytes] | None = None
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}  # by the name of their log
+        self.learner_http = f"127.0.0.1:{free_port()}"
         self._size: int | None = None
 
     async def run(self) -> int:
         """Run it; return the exit status."""
+        # asked to end, it ends what it has started, too
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         folder = Path(tempfile.mkdtemp(prefix="journey-demo-"))
         broker = Embedded(folder)
         try:
             broker.start()
             settings = self._settings(broker)
-            self._start_worker(settings, folder)
+            self._start_workers(settings, folder)
             return await self._watch(settings, folder)
         finally:
-            end(self.worker)
+            for worker in self.workers.values():
+                end(worker)
             broker.stop()
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -189,14 +201,17 @@ class Demo:
         }  # fmt: skip
         return load_settings(told)
 
-    def _start_worker(self, settings: Settings, folder: Path) -> None:
+    def _start_workers(self, settings: Settings, folder: Path) -> None:
+        """Start one worker that folds and one that learns: so neither waits for the other."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("JOURNEY_")}
         environment = {**clean, **environment_of(settings)}
-        with (folder / "worker.log").open("wb") as log:
-            self.worker = subprocess.Popen(  # our own program, no shell
-                [sys.executable, "-m", "streams.cli", "worker", "--roles", "all"],
-                stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
-            )  # fmt: skip
+        for name, roles in WORKERS.items():
+            environment["JOURNEY_HTTP"] = self.learner_http if roles == "learn" else "127.0.0.1:0"
+            with (folder / f"{name}.log").open("wb") as log:
+                self.workers[name] = subprocess.Popen(  # noqa: S603  # our own program, no shell
+                    [sys.executable, "-m", "streams.cli", "worker", "--roles", roles],
+                    stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+                )  # fmt: skip
 
     def _records(self, seen: Seen, skipped: Counter[str]) -> Iterator[RawRecord]:
         if self.source is None:
@@ -247,10 +262,11 @@ class Demo:
         raise DemoError(msg)
 
     def _check_worker(self, folder: Path) -> None:
-        if self.worker is not None and self.worker.poll() is not None:
-            text = (folder / "worker.log").read_text(errors="replace")[-1500:]
-            msg = f"the worker ended with status {self.worker.returncode}:\n{text}"
-            raise DemoError(msg)
+        for name, worker in self.workers.items():
+            if worker.poll() is not None:
+                text = (folder / f"{name}.log").read_text(errors="replace")[-1500:]
+                msg = f"the {name} ended with status {worker.returncode}:\n{text}"
+                raise DemoError(msg)
 
     async def _guard(self, folder: Path) -> None:
         while True:
@@ -278,13 +294,33 @@ class Demo:
             )
             seen.now = "waiting for the engine"
             await publisher.wait_taken(DRAIN_WITHIN)
-            # the day goes on without events: what is still waiting (carts, stages) comes due
-            await publisher.control(k="tick", at=max(last, DAY) + 2 * HOUR)
+            seen.now = "waiting for the learners"
+            await self._until_learned(settings)
+            # a week goes by without events: what is still waiting comes due, and is scored with what was learned
+            await publisher.control(k="tick", at=max(last, DAY) + WEEK)
             await publisher.wait_taken(DRAIN_WITHIN)
             seconds = time.monotonic() - seen.begin
         seen.now = "replaying the journal and comparing"
         verdict = await verify(settings, within=DRAIN_WITHIN)
         return verdict, seconds
+
+    async def _until_learned(self, settings: Settings) -> None:
+        """Return when all samples are learned, and what was learned is adopted."""
+        samples, models = settings.topic(topics.SAMPLES), settings.topic(topics.MODELS)
+        async with asyncio.timeout(DRAIN_WITHIN), Admin(settings) as admin, consumer(settings) as client:
+            tps = await partitions_of(client, samples)
+            (published,) = await partitions_of(client, models)
+            quiet = 0
+            while quiet < LEARNED_LOOKS:  # what is learned is published, and what is published adopted
+                ends = await client.end_offsets([*tps, published])
+                told = await tell(self.learner_http)
+                learned = {} if told is None else told["roles"]["learn"]["families"]
+                adopted = await admin.committed(settings.app_id("learn"))
+                behind = adopted.get((published.topic, published.partition), 0) < ends[published] or any(
+                    learned.get(family, {}).get("next", 0) < ends[tps[number]] for number, family in enumerate(FAMILIES)
+                )
+                quiet = 0 if behind else quiet + 1
+                await asyncio.sleep(0.25)
 
     async def _follow(self, settings: Settings, seen: Seen, ready: asyncio.Event) -> None:
         names = [topics.TRIGGERS, topics.DEAD_LETTERS]
@@ -297,6 +333,14 @@ class Demo:
             seen.triggers += 1
             seen.customers.add(body["subject"])
             data = body["data"]
+            is_segment = body["type"] == "journey.segment_changed.v1"
+            content = data.get("content", {})
+            if is_segment or "scores" in data["reason"] or "recommendations" in content:
+                seen.by_models += 1
+            if is_segment:
+                if data["from"]:
+                    seen.segments[data["from"]] -= 1
+                seen.segments[data["to"]] += 1
             if body["type"] == "journey.stage_changed.v1":
                 if data["from"]:
                     seen.stages[data["from"]] -= 1
@@ -336,6 +380,8 @@ class Demo:
         )
         stages = Table(*STAGES, box=None, padding=(0, 1), pad_edge=False)
         stages.add_row(*(f"{max(0, seen.stages[name]):,}" for name in STAGES))
+        found = [(name, count) for name, count in seen.segments.most_common() if count > 0]
+        segments = "  ".join(f"{name} {count:,}" for name, count in found) or "none yet"
         reasons = Counter(seen.letters.values()).most_common(4)
         refused = "refused: " + ", ".join(f"{count} {reason}" for reason, count in reasons) if reasons else ""
         latest = Text("\n").join(Text.from_markup(line, overflow="ellipsis") for line in seen.latest)
@@ -343,6 +389,8 @@ class Demo:
         latest.overflow = "ellipsis"
         return Group(
             top, figures, Panel(stages, title="customers by stage", title_align="left"),
+            Panel(Text(segments, overflow="ellipsis", no_wrap=True), title="customers by segment, once one is learned",
+                  title_align="left"),
             Panel(latest, title="latest triggers", title_align="left", height=8), Text(refused, style="dim"),
             Text(seen.now + " ...", style="italic"),
         )  # fmt: skip
@@ -366,6 +414,8 @@ class Demo:
         summary = {
             "events": seen.sent, "accepted": verdict.events, "dead_lettered": letters, "duplicates": verdict.duplicates,
             "customers": verdict.customers, "triggers": verdict.triggers, "seconds": round(seconds, 2),
+            "segments": verdict.segments, "labels": verdict.labels,
+            "models_adopted": verdict.adoptions, "triggers_by_models": seen.by_models,
             "events_per_second": round(seen.sent / seconds), "p50_ms": percentile(ranked, 50),
             "p99_ms": percentile(ranked, 99), "replay": "identical" if verdict.identical else "different",
         }  # fmt: skip
@@ -384,7 +434,9 @@ class Demo:
         self.console.print("everything is still running; in another terminal:")
         for name, value in environment_of(settings).items():
             self.console.print(f"  export {name}={value}", soft_wrap=True)
-        self.console.print("  journey tail --from-beginning, journey customer ID, journey replay --verify")
+        self.console.print(
+            "  journey tail --from-beginning, journey customer ID, journey models, journey replay --verify"
+        )
         self.console.print("Ctrl-C ends it")
 
 

@@ -18,11 +18,16 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 from aiokafka.errors import KafkaError
 
+from journey.adoptions import Standing
+from journey.errors import MissingModelError
 from journey.state import FOLD_VERSION, partition_key
 from streams import compiled, epochs, faust_fixes, read_model, status, topics
-from streams.errors import ShellError, StaleBuildError
+from streams.control import ControlLog
+from streams.errors import ShellError, SnapshotError, StaleBuildError
 from streams.logs import consumer, partitions_of, spans_of
+from streams.models_log import ModelsLog
 from streams.settings import EXAMPLE_KEY, Settings
+from streams.snapshots import check_loads
 from streams.topics import Admin
 
 PATIENCE: Final = 20.0  # s for each look
@@ -30,6 +35,9 @@ DISK_LEFT: Final = 1 << 30  # bytes
 SKEW: Final = 1.0  # s between a worker's clock and the broker's
 WAITED: Final = 60.0  # s that the oldest unread record may have waited
 LATE: Final = 60.0  # s that a cart timer may be late
+UNLEARNED: Final = 20_000  # samples; a learner takes some hundred a second
+OLD: Final = 7 * 24 * 3600.0  # s since the newest sample that any model has learned
+TODO: Final = {"learn": "customers are scored by the models there are, and none learns; "}  # before how to start one
 NO_STATE: Final = "state: none is stored yet"
 EVICTS_ALL: Final = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm")
 
@@ -58,6 +66,7 @@ async def examine(settings: Settings, wall: int) -> list[Finding]:
         found += await _looked("the topics", _topics(settings))
         found += await _looked("the stored state", _stored(settings))
         found += await _looked("the workers", _workers(settings, wall))
+        found += await _looked("the models", _models(settings, wall))
     found += await _redis(settings)
     return found
 
@@ -304,7 +313,8 @@ def of_status(told: Mapping[str, Any]) -> list[Finding]:
     found = []
     for name, role in told["roles"].items():
         if not role["members"]:
-            found.append(Finding("warning", f"{name}: no worker", f"start one: journey worker --roles {name}"))
+            todo = f"{TODO.get(name, '')}start one: journey worker --roles {name}"
+            found.append(Finding("warning", f"{name}: no worker", todo))
         elif role["state"] != "Stable":
             todo = "wait; if it stays so, a worker comes and goes: look at the workers' logs"
             found.append(Finding("warning", f"{name}: partitions are being shared out ({role['state']})", todo))
@@ -312,10 +322,56 @@ def of_status(told: Mapping[str, Any]) -> list[Finding]:
     if oldest is not None and oldest > WAITED:
         todo = "see that workers run and are ready; if they do and it grows, start more of them"
         found.append(Finding("warning", f"ingest: the oldest unread record has waited {oldest:,.0f} s", todo))
+    behind = told["roles"]["learn"]["lag"]
+    if behind > UNLEARNED:
+        todo = (
+            "wait; if it grows, give the role learn a machine of its own: one worker learns a family, five are enough"
+        )
+        found.append(Finding("warning", f"learn: {behind:,} samples are not learned yet", todo))
     for address, answer in told["workers"].items():
         found += [Finding("warning", what, todo) for what, todo in _of_worker(address, answer)]
     if not found:
         found.append(Finding("ok", f"workers: {len(told['workers'])} answer and are ready"))
+    return found
+
+
+async def _models(settings: Settings, wall: int) -> list[Finding]:
+    async with consumer(settings) as client:
+        await partitions_of(client, settings.topic(topics.CONTROL))  # says so where there is no such topic
+    control = ControlLog(settings)
+    try:
+        standing = await (await control.start()).read()
+    finally:
+        await control.stop()
+    log, faults = ModelsLog(settings), {}
+    for slot, (model, number, digest) in sorted(standing.in_force.items()):
+        try:
+            check_loads(model, number, await log.get(model, number, digest), slot)
+        except (MissingModelError, SnapshotError) as error:
+            faults[slot] = str(error)
+    learned = max((past[-1].at for past in standing.history.values()), default=0)
+    return of_models(standing, faults, (wall - learned) / 1000)
+
+
+def of_models(standing: Standing, faults: Mapping[str, str], age: float) -> list[Finding]:
+    """Look at what is in force: what is wrong with it by slot, and how long ago (s) the newest of it last learned."""
+    if not standing.in_force:
+        return [Finding("ok", "models: none is in force yet, fallbacks decide")]
+    found = []
+    for slot, fault in faults.items():
+        todo = (
+            "an engine that starts now stops at it: restore the topic of models from a backup, or set "
+            "JOURNEY_MODEL_KEY_OLD to the key that signed it"
+        )
+        found.append(Finding("fault", f"models: {slot}: {fault}", todo))
+    days = f"{age / 86_400:,.0f} days ago" if age >= 2 * 86_400 else f"{max(0.0, age) / 3600:,.0f} h ago"
+    text = f"models: {len(standing.in_force)} slots have one in force, the newest sample in them is of {days}"
+    if age > OLD:
+        todo = "see that events come and that a worker has the role learn (journey status), and what is frozen"
+        found.append(Finding("warning", text, todo))
+    elif not faults:
+        frozen = f"; frozen: {', '.join(standing.frozen)}" if standing.frozen else ""
+        found.append(Finding("ok", text + frozen))
     return found
 
 

@@ -3,7 +3,8 @@
 A journal and the state folded from it are an *epoch*. Another one is built
 beside the live one, with nothing sent, and then switched to or discarded
 (``streams.rebuild``). While a switch is under way workers rest: first
-ingest, so that the engine can fold the journal to its end, then the engine.
+ingest, so that the engine can fold the journal to its end, then the engine and
+the learners.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LOOK_MS: Final = 5000  # the broker answers at once when there is news
 
 Phase = Literal["live", "draining", "switching"]
 RESTING: Final[dict[Phase, frozenset[str]]] = {
-    "live": frozenset(), "draining": frozenset(("ingest",)), "switching": frozenset(("ingest", "engine")),
+    "live": frozenset(), "draining": frozenset(("ingest",)), "switching": frozenset(("ingest", "engine", "learn")),
 }  # fmt: skip
 
 

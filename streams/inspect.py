@@ -6,26 +6,38 @@ import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from rich.markup import escape
 
 from journey.documents import UNAIDED, Sight, document
+from journey.errors import BadSnapshotError, MissingModelError
 from journey.ids import derive, route
-from journey.state import partition_key, read_customer, read_partition, stamp
+from journey.models.base import rounded
+from journey.models.bayes import Reasons
+from journey.scoring import Classifier, load
+from journey.state import Customer, partition_key, read_customer, read_partition, stamp
+from journey.triggers import rfc3339
+from journey.wording import reasons, sentence
 from streams import topics
 from streams.appends import Log
 from streams.arrivals import parse_time
 from streams.at_hand import AtHand
 from streams.errors import NotFoundError, ShellError
 from streams.logs import consumer, partitions_of, read_all, read_partitions, spans_of
+from streams.models_log import ModelsLog
 from streams.read_model import AWAY, RedisReader
 from streams.records import parse_control, parse_events
 from streams.replay import live_cuts
 from streams.settings import Settings
 
 MOST_AT_ONCE: Final = 500
+EXPLAINED: Final = {"churn": "churn/1", "intent": "intent/1"}  # slot: schema of the rows that are kept
+NOT_KEPT: Final = {
+    "churn": "what it was asked with is not kept any more",
+    "intent": "its visit is over, and what it was asked with went with it",
+}
 
 
 class ReadModelError(ShellError):
@@ -72,8 +84,16 @@ async def shown_customer(settings: Settings, name: str) -> dict[str, Any]:
     raise NotFoundError(msg)
 
 
-async def stored_customer(settings: Settings, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a customer's record as the changelog has it, and its document.
+class Stored(NamedTuple):
+    """A customer as the changelog has one."""
+
+    record: dict[str, Any]
+    document: dict[str, Any]
+    explanations: dict[str, Any]  # of scores, by slot
+
+
+async def stored_customer(settings: Settings, name: str) -> Stored:
+    """Return a customer's record as the changelog has it, its document, and why the scores are what they are.
 
     Raises
     ------
@@ -93,7 +113,9 @@ async def stored_customer(settings: Settings, name: str) -> tuple[dict[str, Any]
                         partition = record.value
             if newest is not None:
                 sight = await sight_of(AtHand(settings), tp.partition, partition)
-                return orjson.loads(newest), document(read_customer(newest), tp.partition, sight)[1]
+                customer = read_customer(newest)
+                told = {} if partition is None else await explanations(settings, customer, sight)
+                return Stored(orjson.loads(newest), document(customer, tp.partition, sight)[1], told)
     msg = f"no customer {name}: nothing with this user id or anonymous id was ever journalled here"
     raise NotFoundError(msg)
 
@@ -107,6 +129,60 @@ async def sight_of(at_hand: AtHand, number: int, raw: bytes | None) -> Sight:
     models = {slot: at_hand.library.get(*named) for slot, named in partition["models"].items()}
     config = partition["config"]
     return Sight(models, None if config is None else at_hand.library.config(config))
+
+
+async def explanations(settings: Settings, customer: Customer, sight: Sight) -> dict[str, Any]:
+    """Return, for each score of a model, what weighed most in it; the model is the one that gave the score."""
+    models = ModelsLog(settings)
+    found: dict[str, Any] = {}
+    for slot, (value, version, *_) in sorted(customer.get("scores", {}).items()):
+        asked = _asked(customer, slot)
+        if value is None or slot not in EXPLAINED:
+            continue
+        if asked is None:
+            found[slot] = {"model": None, "text": NOT_KEPT[slot]}
+            continue
+        row, said = asked
+        force = sight.models.get(slot)
+        # a version number alone does not tell whether it is of the champion or of what was promoted since
+        for name in dict.fromkeys((slot if force is None else force.model, slot)):
+            model = await _scores(models, name, version)
+            if model is not None and model.ask(row)[0] == said:
+                found[slot] = _explained(model, EXPLAINED[slot], row)
+                break
+        else:
+            found[slot] = {"model": None, "text": f"version {version}, which gave it, is not among the models any more"}
+        if slot == "intent" and (counts := sight.models.get("bayes")) is not None:
+            alike = Reasons.restore(counts.payload["state"]).explain(row)
+            found[slot]["alike"] = None if alike is None else alike.words
+    return found
+
+
+def _asked(customer: Customer, slot: str) -> tuple[list[float], float] | None:
+    """Return the row that the newest score was given for, and what its model said; None when it is not kept."""
+    at = customer["scores"][slot][3]
+    if slot == "churn":
+        rows = [(scored_at, row, p) for scored_at, row, p, *_ in customer.get("waiting", ())]
+    else:
+        rows = [(scored_at, row, p) for scored_at, _, row, p, *_ in customer.get("visit", ())]
+    if not rows or rows[-1][0] != at or rows[-1][2] is None:
+        return None
+    return rows[-1][1], rows[-1][2]
+
+
+async def _scores(models: ModelsLog, name: str, version: int) -> Classifier | None:
+    """Return a version of a model that scores; None when there is none of this name."""
+    try:
+        loaded = load(name, version, await models.get(name, version))
+    except (MissingModelError, BadSnapshotError):
+        return None
+    return loaded if isinstance(loaded, Classifier) else None
+
+
+def _explained(model: Classifier, schema: str, row: list[float]) -> dict[str, Any]:
+    found = reasons(schema, row, model.contributions(row))
+    ways = {way: [one._asdict() | {"part": rounded(one.part)} for one in of] for way, of in found._asdict().items()}
+    return {"model": f"{model.model}/{model.version}", "text": sentence(found), **ways}
 
 
 async def follow(
@@ -290,6 +366,20 @@ def trigger_line(event: dict[str, Any]) -> str:
     else:
         what = f"[yellow]{escape(data['journey'])}: {escape(data['action'])}[/]"
     return f"{event['time'][:19]} {escape(event['subject']):<14} {what}  [dim]{escape(data['reason']['text'])}[/]"
+
+
+def alarm_line(event: dict[str, Any]) -> str:
+    """Return an alarm in one line, as Rich markup."""
+    data = event["data"]
+    when, about = event["time"][:19], escape(event["subject"].removeprefix("model:"))
+    if event["type"] != "journey.model_drifted.v1":
+        return f"{when} {about:<14} {escape(event['type'])} {escape(_short(data))}"
+    way = "worse" if data["after"] > data["before"] else "better"
+    seconded = ", a second test agrees" if data["seconded"] is not None else ""
+    return (
+        f"{when} {about:<14} [yellow]drift[/]: log-loss {data['before']:.3f} -> {data['after']:.3f}, {way} since "
+        f"{rfc3339(data['since'])[:10]} [dim](of {data['losses']:,} labels{seconded})[/]"
+    )
 
 
 def differing_parts(live: Any, again: Any) -> list[str]:

@@ -13,18 +13,21 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
+import orjson
 from aiokafka import TopicPartition
 
 from journey.engine import PoisonError, Shard, fold
-from journey.entries import read_page
+from journey.entries import encode, read_page
+from journey.samples import FAMILIES, position_of
 from journey.state import partition_key, read_partition
 from streams import topics
-from streams.appends import Log
+from streams.appends import Log, Record
 from streams.at_hand import AtHand
 from streams.collector import calm
-from streams.logs import consumer, partitions_of
+from streams.logs import consumer, partitions_of, read_partitions, spans_of
 from streams.replay import Cut, live_cuts
 from streams.settings import Settings
 
@@ -133,7 +136,11 @@ async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], t
     await at_hand.read_all()
     shards = {number: await _shard(at_hand, target, cut) for number, cut in cuts.items()}
     entries = 0
-    async with consumer(target) as client:
+    writer = await Log(target.kafka_url, target.batch_bytes).start()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(writer.stop)
+        client = await stack.enter_async_context(consumer(target))
+        telling = _Telling(target, writer, await _highest(client, target))
         waiting = [tp for tp in await partitions_of(client, target.topic(topics.JOURNAL)) if tp.partition in cuts]
         client.assign(waiting)
         for tp in waiting:
@@ -147,6 +154,7 @@ async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], t
                 await at_hand.for_pages(record.value for record in records)
                 try:
                     entries += _fold_records(shards[number], records, ends[number])
+                    await telling.tell(shards[number])
                 except PoisonError as poison:  # the live epoch has written its dead letter
                     cut = cuts[number]
                     fresh = await _shard(at_hand, target, cut)
@@ -154,14 +162,48 @@ async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], t
                     shards[number] = fresh
                     client.seek(tp, cut.at + 1)
                 told(entries)
-    writer = await Log(target.kafka_url, target.batch_bytes).start()
-    try:
         for number, shard in sorted(shards.items()):
             if shard.partition["at"] > cuts[number].at:
                 await writer.append(topics.changelog(target), number, shard.changes())
-    finally:
-        await writer.stop()
     return {number: dict(shard.partition) for number, shard in shards.items()}
+
+
+Place = tuple[int, int]  # position of an entry, number in it
+
+
+async def _highest(client: Any, target: Settings) -> dict[tuple[str, int], Place]:
+    """Return, of each family and journal partition, the place of the last sample that the topic has."""
+    found: dict[tuple[str, int], Place] = {}
+    tps = (await partitions_of(client, target.topic(topics.SAMPLES)))[: len(FAMILIES)]
+    async for tp, records in read_partitions(client, await spans_of(client, tps)):
+        for record in records:
+            journal, number, position, count = orjson.loads(record.value)["src"]
+            if journal == target.source:
+                name = (FAMILIES[tp.partition], number)
+                found[name] = max((position, count), found.get(name, (-1, -1)))
+    return found
+
+
+class _Telling:
+    """Sends the samples that nobody has told yet: of a new journal all, so that learners begin with its past.
+
+    Those that the live epoch has told are passed over. It may tell others
+    meanwhile: each of the two tells all from where the topic ended, in order,
+    and learners pass over whatever is not above the highest they have taken.
+    """
+
+    def __init__(self, target: Settings, writer: Log, told: dict[tuple[str, int], Place]) -> None:
+        self._topic, self._writer, self._told = target.topic(topics.SAMPLES), writer, told
+
+    async def tell(self, shard: Shard) -> None:
+        """Send what a shard has caused, and forget it there."""
+        samples, shard.samples = shard.samples, []
+        new: dict[int, list[Record]] = {}
+        for _, sample in samples:
+            _, position, number = position_of(sample)
+            if (position, number) > self._told.get((sample["model"], shard.number), (-1, -1)):
+                new.setdefault(FAMILIES.index(sample["model"]), []).append((None, encode(sample)))
+        await self._writer.append_all(self._topic, new)
 
 
 async def _shard(at_hand: AtHand, target: Settings, cut: Cut) -> Shard:
@@ -189,6 +231,5 @@ def _fold_records(shard: Shard, records: Sequence[Any], end: int) -> int:
         page = read_page(record.value)
         fold(shard, record.offset, page)
         shard.triggers.clear()
-        shard.samples.clear()
         entries += len(page)
     return entries

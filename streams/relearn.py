@@ -69,7 +69,7 @@ async def learned_again(settings: Settings, families: tuple[str, ...] = FAMILIES
         if known is None:
             return  # it is about to be published
         found.models += 1
-        if payload is not None and digest(payload) != known[0]:
+        if payload is not None and known[0] != {digest(payload)}:
             found.different.append(f"{one.model}/{number}")
 
     def follow(learner: Any, outcomes: list[Any]) -> bool:
@@ -97,9 +97,9 @@ async def learned_again(settings: Settings, families: tuple[str, ...] = FAMILIES
     return found
 
 
-async def _published(settings: Settings) -> dict[tuple[str, int], tuple[str, dict[str, Any]]]:
-    """Return the digest of every version that is signed with our key, and what is in fits; of several the first."""
-    found: dict[tuple[str, int], tuple[str, dict[str, Any]]] = {}
+async def _published(settings: Settings) -> dict[tuple[str, int], tuple[set[str], dict[str, Any]]]:
+    """Return the digests of every version that is signed with our key, and what is in fits: of several the first."""
+    found: dict[tuple[str, int], tuple[set[str], dict[str, Any]]] = {}
     keys = keys_of(settings)
     async for record in read_all(settings, settings.topic(topics.MODELS)):
         if record.value is None:
@@ -108,7 +108,8 @@ async def _published(settings: Settings) -> dict[tuple[str, int], tuple[str, dic
             snapshot = read(record.value, keys)
             is_fit = snapshot.model in FITS or snapshot.model.endswith(FITTED)
             content = payload_of(snapshot) if is_fit else {}
-            found.setdefault((snapshot.model, snapshot.version), (snapshot.sha256, content))
+            digests, _ = found.setdefault((snapshot.model, snapshot.version), (set(), content))
+            digests.add(snapshot.sha256)
         except SnapshotError:
             continue  # an adoption of it would have stopped the fold
     return found

@@ -76,12 +76,14 @@ class Run:
         self.count, self.highest = 0, (-1, -1)
         self._whole = hashlib.blake2b(digest_size=16)
 
-    def add(self, place: tuple[int, int], sample: bytes) -> None:
-        """Take the next one; what is not above the highest is a repeat."""
-        if place > self.highest:
-            self.highest = place
-            self.count += 1
-            self._whole.update(len(sample).to_bytes(4, "big") + sample)
+    def add(self, place: tuple[int, int], sample: bytes) -> bool:
+        """Take the next one, and return True; what is not above the highest is a repeat."""
+        if place <= self.highest:
+            return False
+        self.highest = place
+        self.count += 1
+        self._whole.update(len(sample).to_bytes(4, "big") + sample)
+        return True
 
     @property
     def digest(self) -> str:
@@ -291,6 +293,9 @@ class Verdict:
     duplicates: int
     events: int
     samples: int
+    labels: int
+    segments: int  # of a model, with somebody in them
+    adoptions: int
     samples_different: list[str]  # family and journal partition
     adopted: dict[str, list[str]]  # slot: the versions in force, by journal partition
     models: int
@@ -306,7 +311,8 @@ class Verdict:
             "customers": self.customers, "pages": self.pages, "entries": self.entries, "events": self.events,
             "duplicates": self.duplicates, "triggers": self.triggers, "trigger_repeats": self.trigger_repeats,
             "triggers_missing": self.triggers_missing[:10], "triggers_surplus": self.triggers_surplus[:10],
-            "samples": self.samples, "samples_different": self.samples_different[:10], "adopted": self.adopted,
+            "samples": self.samples, "labels": self.labels, "segments": self.segments, "adoptions": self.adoptions,
+            "samples_different": self.samples_different[:10], "adopted": self.adopted,
             "models": self.models, "models_different": self.models_different[:10],
             "differences": [vars(one) for one in self.differences[:10]],
         }  # fmt: skip
@@ -329,6 +335,7 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
     folded, relearned = await asyncio.gather(replay(settings, ends=ends, on_progress=on_progress), relearn(settings))
     digests, differences = {}, []
     customers = duplicates = events = 0
+    segments: set[str] = set()
     for number, cut in sorted(cuts.items()):
         again = folded[number].records() if folded[number].pages else {}
         digests[number] = (digest(cut.records), digest(again))
@@ -339,6 +346,9 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
                 record = orjson.loads(value)
                 duplicates += record.get("duplicates", 0)
                 events += sum(record.get("counts", {}).values())
+                segment = record.get("segment")
+                if segment is not None and segment["version"]:
+                    segments.add(segment["name"])
     wanted = {name for one in folded.values() for name in one.trigger_ids}
     sent, repeats, surplus = await _sent_triggers(settings, trigger_spans, wanted)
     # what an earlier epoch folded, it told; what was sent after we began to look is looked up in the topic as of now
@@ -347,7 +357,7 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
         name for number, one in folded.items() for name, at in one.trigger_ids.items() if at > since.get(number, -1)
     }
     missing = sorted(ours - sent) if not _is_cut_off(trigger_spans) else []
-    told, other = await _compare_samples(settings, folded)
+    told, labels, other = await _compare_samples(settings, folded)
     identical = not (differences or missing or surplus or other or relearned.different)
     return Verdict(
         identical=identical,
@@ -363,6 +373,9 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
         duplicates=duplicates,
         events=events,
         samples=told,
+        labels=labels,
+        segments=len(segments),
+        adoptions=max((one.shard.counts["adopted"] for one in folded.values()), default=0),
         samples_different=other,
         adopted=_adopted(folded),
         models=relearned.models,
@@ -379,12 +392,13 @@ def _adopted(folded: dict[int, Folded]) -> dict[str, list[str]]:
     return {slot: sorted(versions) for slot, versions in sorted(found.items())}
 
 
-async def _compare_samples(settings: Settings, folded: dict[int, Folded]) -> tuple[int, list[str]]:
-    """Return how many samples the topic holds of what was folded, and which runs of them differ from the fold's.
+async def _compare_samples(settings: Settings, folded: dict[int, Folded]) -> tuple[int, int, list[str]]:
+    """Return how many samples, and labels, the topic holds of what was folded, and which runs differ from the fold's.
 
     What an earlier epoch folded, it told: another fold may have told something else.
     """
     sent: dict[tuple[str, int], Run] = {}
+    labels = 0
     topic = settings.topic(topics.SAMPLES)
     async with consumer(settings) as client:
         spans = await spans_of(client, [TopicPartition(topic, number) for number in range(len(FAMILIES))])
@@ -396,7 +410,8 @@ async def _compare_samples(settings: Settings, folded: dict[int, Folded]) -> tup
                 mine = folded[number]
                 begin, end = entry_position(mine.since + 1, 0), entry_position(mine.at + 1, 0)
                 if journal == settings.source and begin <= position < end:
-                    sent.setdefault((family, number), Run()).add((position, count), record.value)
+                    is_new = sent.setdefault((family, number), Run()).add((position, count), record.value)
+                    labels += is_new and sample["kind"] == "label"
     different = []
     for index, family in enumerate(FAMILIES):
         if spans[TopicPartition(topic, index)][0] > 0:
@@ -405,7 +420,7 @@ async def _compare_samples(settings: Settings, folded: dict[int, Folded]) -> tup
             ours, theirs = one.samples.get(family, Run()), sent.get((family, number), Run())
             if (ours.count, ours.digest) != (theirs.count, theirs.digest):
                 different.append(f"{family} of journal partition {number}: {theirs.count} sent, {ours.count} folded")
-    return sum(run.count for run in sent.values()), different
+    return sum(run.count for run in sent.values()), labels, different
 
 
 def _is_cut_off(spans: dict[TopicPartition, tuple[int, int]]) -> bool:

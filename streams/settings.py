@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from streams.errors import SettingsError
 
@@ -19,8 +19,25 @@ CHECKPOINTS = "journey.checkpoints"
 # journal adopts the versions that the first one did
 OF_A_JOURNAL = frozenset((JOURNAL, SAMPLES, CHECKPOINTS))
 EXAMPLE_KEY = "example-key-change-me"  # so that the demo works out of the box; `journey doctor` warns of it
+LEAST_KEY = 16  # characters
 # read by make, tests and benchmarks, not by the program
 ELSEWHERE = frozenset(("JOURNEY_DATA",))
+
+
+def several(text: str | None) -> tuple[str, ...]:
+    """Return the parts of a text with commas.
+
+    >>> several("the key of before, and the one before that"), several(None)
+    (('the key of before', 'and the one before that'), ())
+    """
+    return () if text is None else tuple(part.strip() for part in text.split(","))
+
+
+def _keys(text: str | None) -> str | None:
+    if any(len(key) < LEAST_KEY for key in several(text)):
+        msg = f"each key has at least {LEAST_KEY} characters; between several stand commas"
+        raise ValueError(msg)
+    return text
 
 
 class Epoch(BaseModel):
@@ -77,10 +94,12 @@ class Settings(BaseModel):
     ] = "INFO"
 
     model_key: Annotated[
-        str, Field(min_length=16, repr=False, description="secret that signs models, the same everywhere")
+        str, Field(min_length=LEAST_KEY, repr=False, description="secret that signs models, the same everywhere")
     ] = EXAMPLE_KEY
     model_key_old: Annotated[
-        str | None, Field(min_length=16, repr=False, description="the one before, still believed after a change")
+        str | None,
+        AfterValidator(_keys),
+        Field(repr=False, description="those before, with commas, still believed after a change"),
     ] = None
     promote: Annotated[str, Field(pattern="^(auto|manual)$", description="better challengers, auto or manual")] = (
         "manual"

@@ -22,9 +22,11 @@ import orjson
 
 from journey.adoptions import Standing
 from journey.entries import encode
+from journey.errors import BadSnapshotError
 from journey.samples import CATALOGUE, SCHEMAS
+from journey.scoring import KINDS, Loaded, load
 from streams.errors import SignatureError, SnapshotError
-from streams.settings import Settings
+from streams.settings import Settings, several
 
 SNAPSHOT_VERSION: Final = 1
 KIND: Final = "json"
@@ -38,10 +40,10 @@ RECORD_HEADERS: Final = (("content-type", b"application/json"),)
 
 
 class Keys(NamedTuple):
-    """The key that signs, and the one before it, which is still believed after a change."""
+    """The key that signs, and those before it, which are still believed after a change."""
 
     current: bytes
-    old: bytes | None = None
+    old: tuple[bytes, ...] = ()
 
 
 class Snapshot(NamedTuple):
@@ -68,8 +70,7 @@ class Snapshot(NamedTuple):
 
 def keys_of(settings: Settings) -> Keys:
     """Return the keys of a deployment."""
-    old = settings.model_key_old
-    return Keys(settings.model_key.encode(), None if old is None else old.encode())
+    return Keys(settings.model_key.encode(), tuple(key.encode() for key in several(settings.model_key_old)))
 
 
 def key_id(key: bytes) -> str:
@@ -123,11 +124,13 @@ def sign(
     number
         The version.
     payload
-        The model; its ``slot``, ``role`` (champion or challenger) and ``verdict`` are told in the envelope, too.
+        The model; its ``slot``, ``role`` (champion or challenger), ``verdict`` and ``trust`` are told in the
+        envelope, too.
     trained_through
         Next offset of each partition of the samples that it has learned.
     trained
-        ``samples``, ``metrics``, ``trust``, and ``at``, the time (ms) of the newest sample.
+        ``samples``, ``metrics``, and ``at``, the time (ms) of the newest sample; ``trust``, of a payload that does not
+        tell it.
 
     Raises
     ------
@@ -148,8 +151,8 @@ def sign(
         "slot": slot_of(model, payload), "role": payload.get("role"), "verdict": payload.get("verdict"),
         "schema": schema, "catalogue": CATALOGUE, "library": libraries(), "trained_through": dict(trained_through),
         "samples": trained.get("samples"), "metrics": trained.get("metrics", {}),
-        "trust": trained.get("trust", "cold"), "at": trained["at"], "sha256": sha256(body).hexdigest(),
-        "key_id": key_id(keys.current),
+        "trust": payload.get("trust", trained.get("trust", "cold")), "at": trained["at"],
+        "sha256": sha256(body).hexdigest(), "key_id": key_id(keys.current),
     }  # fmt: skip
     envelope["hmac"] = _mac(keys.current, envelope)
     return encode(envelope | {"payload_b64": b64encode(body).decode()})
@@ -173,7 +176,7 @@ def read(value: bytes | None, keys: Keys) -> Snapshot:
         text = "a record of the models is no snapshot"
         raise SnapshotError(text) from None
     envelope = {field: content for field, content in told.items() if field != "payload_b64"}
-    known = {key_id(key): key for key in keys if key is not None}
+    known = {key_id(key): key for key in (keys.current, *keys.old)}
     if key_name not in known:
         text = f"{name} is signed with the key {key_name!r:.40}, ours are {', '.join(known)}: see JOURNEY_MODEL_KEY"
         raise SignatureError(text)
@@ -248,11 +251,42 @@ def check_fit(snapshot: Snapshot) -> None:
         raise SnapshotError(text)
 
 
+def is_empty(payload: Mapping[str, Any]) -> bool:
+    """Tell whether there is no model in it: a fit that failed, or a challenger that is only measured."""
+    return payload.get("state", payload) is None
+
+
+def check_loads(model: str, number: int, payload: Mapping[str, Any], slot: str) -> None:
+    """Refuse for adoption what the engine could not load in a slot, and would stop at.
+
+    Raises
+    ------
+    SnapshotError
+        It has no state or cannot be decoded, or is of another kind than what the slot is for.
+    """
+    name = f"model {model}/{number}"
+    if is_empty(payload):
+        size = payload.get("size")
+        measured = f"with {size:,} bytes it is too large to be" if isinstance(size, int) else "it is none"
+        text = f"{name} is not for use: {payload.get('fault') or measured}"
+        raise SnapshotError(text)
+    try:
+        found = load(model, number, payload)
+    except BadSnapshotError as error:
+        text = f"{name} cannot be loaded in the slot {slot}: {error}"
+        raise SnapshotError(text) from error
+    wanted = KINDS.get(slot, Loaded)
+    if not isinstance(found, wanted):
+        text = f"{name} cannot do what the slot {slot} does: it is a {type(found).__name__}, no {wanted.__name__}"
+        raise SnapshotError(text)
+
+
 def adoption_of(envelope: Mapping[str, Any], standing: Standing) -> dict[str, Any]:
     """Return the control message that puts a version in force, in place of what is in force now."""
     return {
         "v": 1, "k": "adopt", "slot": envelope["slot"], "model": envelope["model"], "version": envelope["version"],
         "replaces": standing.version_in(envelope["slot"]), "sha256": envelope["sha256"], "at": envelope["at"],
+        "trust": envelope["trust"],
     }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from streams.topics import Admin
 from streams.unread import Unread
 
 PATIENCE: Final = 3.0  # s that a worker is waited for
-ROLES: Final = ("ingest", "engine")
+ROLES: Final = ("ingest", "engine", "learn")
+READS: Final = {"engine": topics.JOURNAL, "learn": topics.SAMPLES}  # what a role has to commit
 
 
 async def status(settings: Settings, wall: int) -> dict[str, Any]:
@@ -43,12 +44,12 @@ async def _role(admin: Admin, settings: Settings, role: str) -> dict[str, Any]:
     group = settings.app_id(role)
     state, members = await admin.group(group)
     found: dict[str, Any] = {"group": group, "state": state, "members": [_member(*member) for member in members]}
-    if role == "engine":
+    if role in READS:
         done = await admin.committed(group)
-        journal = settings.topic(topics.JOURNAL)
+        topic = settings.topic(READS[role])
         there = await admin.partitions()
-        ends = await end_offsets(settings, journal) if journal in there else {}
-        found["lag"] = sum(max(0, end - done.get((journal, number), 0)) for number, end in ends.items())
+        ends = await end_offsets(settings, topic) if topic in there else {}
+        found["lag"] = sum(max(0, end - done.get((topic, number), 0)) for number, end in ends.items())
     return found
 
 
@@ -62,6 +63,12 @@ def _member(client_id: str, host: str, assignment: bytes) -> dict[str, Any]:
         "host": host.lstrip("/"), "address": client_id.partition("@")[2] or None,
         "partitions": {topic: sorted(numbers) for topic, numbers in sorted(partitions.items())},
     }  # fmt: skip
+
+
+async def tell(address: str) -> dict[str, Any] | None:
+    """Return what the worker at an address tells; None when it does not answer."""
+    async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as client:
+        return await _asked(client, address)
 
 
 async def _asked(client: ClientSession, address: str) -> dict[str, Any] | None:

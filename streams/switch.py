@@ -16,7 +16,7 @@ from streams.errors import EpochError
 from streams.logs import consumer, end_offsets, read_all
 from streams.rebuild import Past, raw_spans, write_journal
 from streams.refold import Folding, fold_on, processes_for
-from streams.settings import Epoch, Settings
+from streams.settings import OF_A_JOURNAL, Epoch, Settings
 from streams.topics import Admin
 
 Kind = Literal["upgrade", "rebuild"]
@@ -181,8 +181,9 @@ async def _folded_ends(admin: Admin, old: Settings) -> dict[int, int]:
 
 
 def _topics_of(target: Settings, live: Epoch) -> list[str]:
+    """Return the topics that are an epoch's alone; samples, and what was learned from them, are a journal's."""
     own = [topics.changelog(target)]
-    return own if target.epoch.journal == live.journal else [*own, target.topic(topics.JOURNAL)]
+    return own if target.epoch.journal == live.journal else [*own, *map(target.topic, sorted(OF_A_JOURNAL))]
 
 
 def _partition_of(name: str) -> TopicPartition:

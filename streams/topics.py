@@ -27,6 +27,7 @@ FAMILIES: Final = 8  # partitions of samples and of checkpoints: one for each mo
 SAMPLES_DAYS: Final = 400
 FOR_EVER: Final = "-1"
 SETTLE_SECONDS: Final = 30.0  # until a created topic is known to the broker that answers
+SETTLE_LOOKS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Finding:
     topic: str
     text: str
     refuses: bool
+    is_missing: bool = False
 
 
 class Admin:
@@ -167,7 +169,8 @@ class Admin:
         for topic in catalogue(self.settings):
             count = there.get(topic.name)
             if count is None:
-                findings.append(Finding(topic.name, "does not exist: run `journey topics create`", refuses=True))
+                text = "does not exist: run `journey topics create`"
+                findings.append(Finding(topic.name, text, refuses=True, is_missing=True))
                 continue
             if topic.partitions is not None and count != topic.partitions:
                 text = (
@@ -215,8 +218,14 @@ class Admin:
         TopicConflictError
             A count or a setting on which the guarantees rest differs.
         """
-        await self.create()
+        created = set(await self.create())
         findings = await self.check()
+        for _ in range(SETTLE_LOOKS):
+            # brokers learn of a new topic one after the other, and any of them may have answered
+            if not any(found.is_missing and found.topic in created for found in findings):
+                break
+            await asyncio.sleep(SETTLE_SECONDS / SETTLE_LOOKS)
+            findings = await self.check()
         conflicts = [finding for finding in findings if finding.refuses]
         if conflicts:
             raise TopicConflictError("\n".join(f"{found.topic}: {found.text}" for found in conflicts))

@@ -423,10 +423,15 @@ async def _compare_adoptions(settings: Settings, again: Again, models: Models, f
     ]
     finding.expect("partitions with other models in force than were adopted", other)
     newest: dict[str, int] = {}
-    for model, version in models.digests:
-        if models.payloads[model, version].get("role") == "champion":
+    for (model, version), payload in models.payloads.items():
+        # what came to nothing, or knows less than what is in force, is left alone
+        if payload.get("role") == "champion" and payload.get("state") is not None and payload["trust"] != "cold":
             newest[model] = max(version, newest.get(model, -1))
-    behind = {model: version for model, version in newest.items() if wanted.get(model) != (model, version)}
+    behind = {
+        model: version
+        for model, version in newest.items()
+        if wanted.get(model, ("", -1))[0] != model or wanted[model][1] < version
+    }
     finding.expect("champions that were not adopted", behind.items())
     finding.figures["adopted"] = sum(message.get("k") == "adopt" for message in messages if isinstance(message, dict))
 

@@ -16,6 +16,7 @@ import orjson
 
 from journey.adoptions import Standing
 from journey.ids import route
+from journey.scoring import TRUSTED
 from streams import faust_fixes, topics
 from streams.appends import Log
 from streams.chunks import Inbox
@@ -23,13 +24,14 @@ from streams.control import ControlLog
 from streams.errors import LogTruncatedError, SnapshotError
 from streams.records import dead_letter
 from streams.settings import Settings
-from streams.snapshots import Keys, adoption_of, check_fit, payload_of, read
+from streams.snapshots import Keys, adoption_of, check_fit, check_loads, is_empty, payload_of, read
 
 log = logging.getLogger("journey.adopt")
 
 LETTER_HEADERS: Final = (("content-type", b"application/json"),)
 REASON: Final = "bad_snapshot"
 STAGE: Final = "adopt"
+COLD: Final = "cold"
 
 
 def is_wanted(standing: Standing, envelope: Mapping[str, Any], promote: str) -> bool:
@@ -41,13 +43,17 @@ def is_wanted(standing: Standing, envelope: Mapping[str, Any], promote: str) -> 
     slot, model, version = envelope["slot"], envelope["model"], envelope["version"]
     if slot in standing.frozen or version <= standing.highest.get(model, -1):
         return False
+    if envelope["trust"] == COLD and standing.trust_in(slot) == TRUSTED:
+        return False  # a learner that began anew, of a journal that was rebuilt, knows less than what is in force
     known = standing.in_force.get(slot)
     if known is not None and known[0] == model:
         return True
     if envelope.get("role") == "champion":
         return known is None  # else another one was promoted in its place
+    # a verdict compares with the slot's own champion: two challengers would else take turns
+    is_own = known is not None and known[0] == slot
     verdict = envelope.get("verdict")
-    return promote == "auto" and known is not None and isinstance(verdict, dict) and verdict.get("promote") is True
+    return promote == "auto" and is_own and isinstance(verdict, dict) and verdict.get("promote") is True
 
 
 @dataclass
@@ -91,14 +97,15 @@ class Adopt:
             return  # a version that somebody deleted
         try:
             snapshot = read(record.value, self.keys)
-            payload_of(snapshot)  # else its first reader would be the engine
+            payload = payload_of(snapshot)
             check_fit(snapshot)
+            standing = await self.control.read()
+            if is_empty(payload) or not is_wanted(standing, snapshot.envelope, self.settings.promote):
+                self.counts["passed_over"] += 1
+                return
+            check_loads(snapshot.model, snapshot.version, payload, snapshot.envelope["slot"])
         except SnapshotError as error:
             await self._refuse(record, error)
-            return
-        standing = await self.control.read()
-        if not is_wanted(standing, snapshot.envelope, self.settings.promote):
-            self.counts["passed_over"] += 1
             return
         message = adoption_of(snapshot.envelope, standing)
         await self.log.append(self.settings.topic(topics.CONTROL), 0, [(None, orjson.dumps(message))])

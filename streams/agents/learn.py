@@ -33,7 +33,7 @@ log = logging.getLogger("journey.learn")
 
 EVERY: Final = 5.0  # s that a sample waits at most for a checkpoint, of a small state
 IDLE: Final = 1.0  # s without a sample after which nothing is to be gained by waiting
-PACE: Final = 400_000  # bytes of checkpoints a second: a large state is written less often
+PACE: Final = 100_000  # bytes of checkpoints a second: a large state is written less often
 ALARM_HEADERS: Final = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 FIT_FAILS: Final = (ArithmeticError, ValueError, RuntimeError, ModelError)
 
@@ -171,6 +171,8 @@ class Learn:
         async with Inbox(self.app, stream, self.settings.group_chunks) as inbox:
             self._wake = inbox.wake
             while (group := await inbox.take(self._patience())) is not None:
+                if not group:
+                    await self._begin()
                 with faust_fixes.fail_stop():
                     await self._load()
                     await self._step(group)
@@ -188,6 +190,13 @@ class Learn:
         return self.settings.checkpoint_samples
 
     # ---- where it goes on ------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        """Load with nothing in hand: a worker that is stopped meanwhile ends in order."""
+        try:
+            await self._load()
+        except Exception as error:
+            faust_fixes.leave(error)
 
     async def _load(self) -> None:
         """Return when each partition of this worker has its learner, as of the last checkpoint."""

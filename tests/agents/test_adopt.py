@@ -9,6 +9,8 @@ import pytest
 from faust.types import TP
 
 from journey.adoptions import Standing, in_force
+from journey.models.rate import Rate
+from journey.samples import SCHEMAS
 from streams import faust_fixes
 from streams.agents.adopt import Adopt
 from streams.errors import LogTruncatedError
@@ -19,6 +21,14 @@ from tests.agents.test_inbox import FakeApp
 
 KEYS = Keys(b"a key of the tests")
 PROMOTES = {"promote": True, "text": "better in two windows"}
+
+
+def scores(slot: str) -> dict[str, Any]:
+    """Return what a snapshot needs for the engine to score with it."""
+    schema = f"{slot}/1"
+    state = Rate(100, 10).state()
+    told = {"schema": schema, "names": list(SCHEMAS.get(schema, ())), "state": state, "fallback": state}
+    return told | {"labels": 100, "trust": "trusted"}
 
 
 class FakeLog:
@@ -55,10 +65,10 @@ class Desk:
     async def sees(self, name: str, role: str | None = "champion", *, keys: Keys = KEYS, **fields: Any) -> None:
         """A snapshot comes, such as ``churn/42``; ``fields`` are of the payload, ``trained`` of the envelope."""
         model, _, number = name.partition("/")
-        trained = fields.pop("trained", {"at": 1000 + int(number)})
+        trained = fields.pop("trained", {}) | {"at": 1000 + int(number)}
         value = sign(
             keys, model=model, number=int(number), parent=None, schema="churn/1", trained_through={}, trained=trained,
-            payload={"role": role, "n": int(number)} | fields,
+            payload=scores(model.partition(".")[0]) | {"role": role, "n": int(number)} | fields,
         )  # fmt: skip
         await self.brings(record_key(model, int(number)), value)
 
@@ -133,6 +143,16 @@ async def test_a_challenger_that_is_better_is_promoted_where_the_operator_lets_i
     assert desk.force == {"churn": ("churn.boosted", 4)}
 
 
+async def test_two_challengers_that_are_better_than_the_champion_do_not_take_turns() -> None:
+    desk = Desk(promote="auto")
+    await desk.sees("churn/1")
+    for version in (1, 2, 3):
+        await desk.sees(f"churn.blend/{version}", "challenger", verdict=PROMOTES)
+        await desk.sees(f"churn.boosted/{version}", "challenger", verdict=PROMOTES)
+    assert desk.force == {"churn": ("churn.blend", 3)}
+    assert [one["model"] for one in desk.log.control] == ["churn", *["churn.blend"] * 3]
+
+
 async def test_after_a_promotion_the_promoted_models_versions_follow_and_not_the_former_champions(desk: Desk) -> None:
     await desk.sees("churn/1")
     desk.says(k="adopt", slot="churn", model="churn.boosted", version=3, replaces=1, sha256="00")
@@ -147,13 +167,63 @@ async def test_a_part_of_other_models_is_for_no_slot(desk: Desk) -> None:
 
 
 async def test_a_model_may_say_which_slot_it_is_for(desk: Desk) -> None:
-    await desk.sees("rules/1", slot="recs")
-    assert desk.force == {"recs": ("rules", 1)}
+    await desk.sees("pairs/1", slot="rules")
+    assert desk.force == {"rules": ("pairs", 1)}
+
+
+@pytest.mark.parametrize("role", ["champion", "challenger", None])
+async def test_where_there_is_no_model_in_it_nothing_is_adopted_and_nothing_is_wrong(desk: Desk, role: str) -> None:
+    await desk.sees("churn/1")
+    desk.says(k="adopt", slot="intent", model="intent.boosted", version=3, sha256="00")
+    await desk.sees("churn/2", role, state=None, trust="cold", fault="a fit that failed")
+    await desk.sees("intent.boosted/4", role, state=None, size=300_000, verdict=PROMOTES)
+    assert desk.force == {"churn": ("churn", 1), "intent": ("intent.boosted", 3)}
+    assert (desk.counts["passed_over"], desk.counts["refused"], desk.log.letters) == (2, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"state": {"class": "rate/9"}}, "no model of class 'rate/9' is known"),
+        ({"state": {"class": "rate/1", "n": 1, "happened": 2}}, "is no rate/1"),
+        ({"names": ["rec"]}, "has other features"),
+        ({"labels": None, "fallback": None}, "TypeError"),
+        ({"slot": "recs"}, "cannot do what the slot recs does"),
+    ],
+)
+async def test_what_the_engine_could_not_load_is_refused_and_the_last_good_one_stays(
+    desk: Desk, fields: dict[str, Any], says: str
+) -> None:
+    await desk.sees("churn/1")
+    await desk.sees("churn/2", **fields)
+    assert desk.force == {"churn": ("churn", 1)}
+    assert (desk.counts["refused"], desk.agent.reasons) == (1, {"SnapshotError": 1})
+    assert says in desk.log.letters[0]["detail"]
+    await desk.sees("churn/3")
+    assert desk.force == {"churn": ("churn", 3)}
+
+
+async def test_a_challenger_that_is_not_to_be_adopted_need_not_fit_the_slot(desk: Desk) -> None:
+    await desk.sees("churn.odd/1", "challenger", state={"class": "of another program"})
+    assert (desk.counts["passed_over"], desk.counts["refused"]) == (1, 0)
+
+
+async def test_a_learner_that_begins_anew_does_not_replace_what_was_trusted(desk: Desk) -> None:
+    await desk.sees("churn/1", trust="cold")
+    await desk.sees("churn/2", trust="cold")
+    assert desk.force == {"churn": ("churn", 2)}, "nothing is lost by a newer one that nobody believes either"
+    await desk.sees("churn/3")
+    await desk.sees("churn/1000001", trust="cold")
+    assert desk.force == {"churn": ("churn", 3)}
+    await desk.sees("churn/1000002", trust="shadow")
+    await desk.sees("churn/1000003", trust="cold")
+    assert desk.force == {"churn": ("churn", 1_000_003)}
+    assert [one["trust"] for one in desk.log.control] == ["cold", "cold", "trusted", "shadow", "cold"]
 
 
 async def test_what_is_refused_changes_nothing_and_is_told(desk: Desk) -> None:
     await desk.sees("churn/1")
-    worse = {"at": 1, "trust": "trusted", "metrics": {"log_loss": 0.4, "baseline_log_loss": 0.3}}
+    worse = {"metrics": {"log_loss": 0.4, "baseline_log_loss": 0.3}}
     await desk.sees("churn/2", trained=worse)
     await desk.sees("churn/3", keys=Keys(b"another key"))
     await desk.brings(b"churn/4", b"no json")

@@ -456,6 +456,29 @@ async def test_the_loop_acknowledges_when_a_checkpoint_is_due_though_nothing_arr
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_worker_that_is_stopped_while_it_loads_ends_in_order(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[BaseException] = []
+    monkeypatch.setattr(faust_fixes, "leave", left.append)
+    agent = await bench.worker()
+    loading = asyncio.Event()
+
+    async def load(number: int, family: str) -> Checkpoint | None:
+        loading.set()
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr(agent.checkpoints, "load", load)
+    agent.unloaded = {0: 0}
+    task = asyncio.ensure_future(agent.run(FakeStream(agent.app)))
+    await loading.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert left == []
+
+
 # ---- the real learners -----------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,8 @@ BAD_EVENTS: Final = 300
 # role: the appends at which it dies or stops: topic, at most so many batches after its start
 WRITES: Final = {
     "ingest": (("journey.journal", 20), ("journey.dead_letters", 2)),
-    "engine": (("customers-changelog", 12), ("journey.triggers", 8)),
+    "engine": (("customers-changelog", 12), ("journey.triggers", 8), ("journey.samples", 4)),
+    "learn": (("journey.models", 3), ("journey.checkpoints", 3), ("journey.control", 2)),
 }
 
 
@@ -113,10 +114,10 @@ class Chaos:
             self.away.discard(worker.name)
 
     async def join_and_leave(self) -> None:
-        """A third worker with both roles comes, and goes in order some time later."""
-        third = next((one for one in self.deployment.workers if one.name == "both-3"), None)
+        """A third worker with all roles comes, and goes in order some time later."""
+        third = next((one for one in self.deployment.workers if one.name == "all-3"), None)
         if third is None:
-            third = self.deployment.worker("both-3", "all")
+            third = self.deployment.worker("all-3", "all")
             self.away.add(third.name)
         third.start()
         await elapsed(self.chance.between(4, 8))

@@ -93,7 +93,8 @@ class Faults(Processes):
 
     def _fault_hole(self) -> bool:
         """A fetch is dropped on the way to the agent."""
-        some = self._fetching()
+        # a topic that is compacted has holes by right; a snapshot that is missed is made up for by the next version
+        some = [one for one in self._fetching() if one.role != "adopt"]
         waiting = [(one, tp) for one in some for tp in one.waiting()]
         if not waiting:
             return False

@@ -16,7 +16,7 @@ from journey.entries import encode
 from journey.errors import BadSnapshotError
 from journey.models.logistic import Logistic
 from journey.models.rate import Rate
-from journey.samples import FAMILIES, position_of
+from journey.samples import FAMILIES, SCHEMA_OF, SCHEMAS, position_of
 from journey.training import Fit, Notice, Publication
 from streams.agents.learn import Learner, School
 from streams.snapshots import Snapshot, digest, payload_of
@@ -67,13 +67,13 @@ class Light:
         return [self._made(f"{self.family}.rival", fit.version)]
 
     def _made(self, model: str, version: int) -> Publication:
-        state = {} if self.model is None else self.model.state()
+        state, schema = {} if self.model is None else self.model.state(), SCHEMA_OF[self.family]
         payload = {
             "slot": self.family, "role": "champion" if model == self.family else "challenger",
             "state": state, "fallback": self.rate.state(), "labels": self.count, "sum": self.sum,
-            "fits": list(self.fits),
+            "fits": list(self.fits), "trust": "shadow", "schema": schema, "names": list(SCHEMAS[schema]),
         }  # fmt: skip
-        return Publication(model, version, payload, {"samples": self.count, "at": self.at, "trust": "cold"})
+        return Publication(model, version, payload, {"samples": self.count, "at": self.at, "trust": "shadow"})
 
     def _notice(self, what: str, count: int) -> Notice:
         name = f"{self.family}-{what}-{count}"

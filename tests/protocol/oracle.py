@@ -52,6 +52,10 @@ class Watch:
         self.in_force: dict[str, list[Any]] = {}
         self.models: dict[tuple[str, int], Snapshot] = {}  # that learners published; of each name the first
         self._values: dict[bytes, bytes] = {}
+        self._champions: list[
+            tuple[str, int]
+        ] = []  # slot and version of each record of the models; of others version 0
+        self.adopted: dict[str, tuple[int, str]] = {}  # by slot, as the control messages of workers say
         self.alarms: dict[str, bytes] = {}
         self.checkpoints: dict[int, Reading] = {}
 
@@ -86,6 +90,9 @@ class Watch:
             reading = self.checkpoints.setdefault(tp.partition, Reading(FAMILIES[tp.partition]))
             for record in records:
                 reading.take(record.key, record.value)
+        elif tp.topic == topics.CONTROL and not self.expected:  # nobody else writes there
+            for record in records:
+                self._adoption(record.value or b"")
         elif tp.topic == topics.ALARMS:
             for record in records:
                 self._alarm(record.value or b"")
@@ -107,6 +114,8 @@ class Watch:
     def _model(self, key: bytes, value: bytes) -> None:
         snapshot = read(value, KEYS)
         name = (snapshot.model, snapshot.version)
+        is_champion = snapshot.envelope["role"] == "champion"
+        self._champions.append((snapshot.envelope["slot"], snapshot.version if is_champion else 0))
         if MARK in snapshot.model:
             return
         self.models.setdefault(name, snapshot)
@@ -114,6 +123,25 @@ class Watch:
         if self._values.setdefault(key, value) != value and not snapshot.model.endswith(".fit"):
             text = f"model {name} was published again with other content"
             raise ViolationError(text)
+
+    def _adoption(self, body: bytes) -> None:
+        """Let a message count that replaces what is in force; no version comes after a higher one."""
+        message = orjson.loads(body)
+        slot, version, known = message["slot"], message["version"], self.adopted.get(message["slot"])
+        if message["replaces"] != (None if known is None else known[0]):
+            return  # of one who came too late
+        if known is not None and version <= known[0]:
+            text = f"{slot}: {version} was adopted after {known[0]}"
+            raise ViolationError(text)
+        self.adopted[slot] = version, message["sha256"]
+
+    def newest(self) -> dict[str, tuple[int, str]]:
+        """Return the newest champion of each slot, and the digest under which it was published first."""
+        found: dict[str, tuple[int, str]] = {}
+        for (model, version), snapshot in self.models.items():
+            if snapshot.envelope["role"] == "champion" and version > found.get(model, (0, ""))[0]:
+                found[model] = version, snapshot.sha256
+        return found
 
     def _alarm(self, body: bytes) -> None:
         name = orjson.loads(body)["id"]
@@ -165,6 +193,10 @@ class Watch:
                 raise ViolationError(text)
             return
         if tp.topic == topics.MODELS:
+            for slot, version in self._champions[before:after]:
+                if version > self.adopted.get(slot, (0, ""))[0]:
+                    text = f"{tp} is committed at {after}, and {slot}/{version} is not adopted: {self.adopted}"
+                    raise ViolationError(text)
             return
         for offset in range(before, after):
             if not self.is_there((*tp, offset)):

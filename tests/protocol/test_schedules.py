@@ -15,7 +15,7 @@ import pytest
 from tests.protocol.processes import FAULTS
 from tests.protocol.running import run, trace
 
-STRETCHES = 20
+STRETCHES = 16
 SEEDS = 500  # of one stretch
 
 
@@ -30,6 +30,9 @@ def test_every_promise_holds_in_every_schedule(stretch: int) -> None:
     assert done.counts["left: ForeignWriteError"]
     assert done.counts["landed after its writer's end"]
     assert done.counts["trigger repeats"]
+    assert done.counts["sample repeats"]
+    assert done.counts["scored customers"]
+    assert done.counts["models"]
 
 
 def test_a_seed_says_the_same_in_every_process() -> None:

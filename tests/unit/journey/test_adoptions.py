@@ -77,6 +77,15 @@ def test_the_history_tells_what_counted() -> None:
     assert [(one.version, one.at) for one in past] == [(1, 5), (2, 6), (1, 0)]
 
 
+def test_how_far_a_version_was_believed_is_remembered_and_no_part_of_the_entry() -> None:
+    message = adopts(1, None, trust="trusted")
+    standing = after(message)
+    assert (standing.trust_in("churn"), standing.trust_in("intent")) == ("trusted", None)
+    standing.take(adopts(2, 1))
+    assert standing.trust_in("churn") is None
+    assert "trust" not in adoption(message)
+
+
 @pytest.mark.parametrize("message", [None, [], "adopt", {}, {"k": "tick", "at": 1}, {"k": "freeze"}, {"k": "adopt"}])
 def test_what_ingest_refuses_or_what_is_about_something_else_counts_for_nothing(message: Any) -> None:
     assert after(message) == Standing()
@@ -90,7 +99,7 @@ def test_what_ingest_refuses_or_what_is_about_something_else_counts_for_nothing(
         ("version", -1, BadFieldError), ("version", 1.0, BadFieldError), ("version", True, BadFieldError),
         ("version", 2**53, BadFieldError), ("replaces", "1", BadFieldError), ("sha256", None, MissingFieldError),
         ("sha256", "XY", BadFieldError), ("sha256", "a" * 65, BadFieldError), ("at", "today", BadFieldError),
-        ("at", -1, BadFieldError),
+        ("at", -1, BadFieldError), ("trust", "much", BadFieldError), ("trust", ["cold"], BadFieldError),
     ],
 )  # fmt: skip
 def test_what_the_fold_could_not_read_is_refused(field: str, value: object, error: type[EventError]) -> None:

@@ -328,7 +328,9 @@ class TestMemory:
         story = Story()
         story.views(id_="m-1")
         story.views(id_="m-1")
-        assert story.shard.counts == {"events": 2, "repeats": 0, "duplicates": 1, "timers": 0, "failed_timers": 0}
+        assert story.shard.counts == {
+            "events": 2, "repeats": 0, "duplicates": 1, "timers": 0, "failed_timers": 0, "adopted": 0,
+        }  # fmt: skip
         assert without_stamps(dict(story.shard.changes()))[partition_key(0)].keys() == {
             "v", "fold", "now", "applied", "models", "config", "clock",
         }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from journey.adoptions import Standing
 from journey.state import FOLD_VERSION
 from streams import doctor
 from streams.cli_ops import WIDTH, told_by_doctor
@@ -14,6 +15,8 @@ from streams.doctor import Finding
 from streams.settings import Settings
 
 SETTINGS = Settings(redis_url="")
+DAY = 86_400.0
+IN_FORCE = Standing({"churn": ["churn", 1, "00"]}, ["churn"])
 THREE = Settings(redis_url="", replication=3)
 
 
@@ -27,10 +30,12 @@ def worker(**differs: Any) -> dict[str, Any]:
     return {"ready": True, "compiled": True, "last_error": None, "roles": {"engine": engine}, **differs}
 
 
-def status_of(*workers: dict[str, Any] | None, oldest: float | None = None, state: str = "Stable") -> dict[str, Any]:
+def status_of(
+    *workers: dict[str, Any] | None, oldest: float | None = None, state: str = "Stable", unlearned: int = 0
+) -> dict[str, Any]:
     role = {"members": [{}] * len(workers), "state": state}
     return {
-        "roles": {"ingest": role, "engine": role}, "oldest_unread_seconds": oldest,
+        "roles": {"ingest": role, "engine": role, "learn": role | {"lag": unlearned}}, "oldest_unread_seconds": oldest,
         "workers": {f"host:{number}": one for number, one in enumerate(workers)},
     }  # fmt: skip
 
@@ -69,6 +74,13 @@ def test_a_sound_deployment_has_nothing_to_do() -> None:
         (doctor.of_redis("refused"), "warning", "refused", "JOURNEY_REDIS_URL"),
         (doctor.of_redis({"version": "7", "policy": "allkeys-lru"}), "warning", "allkeys-lru", "noeviction"),
         (doctor.of_status(status_of())[0], "warning", "ingest: no worker", "journey worker"),
+        (doctor.of_status(status_of())[2], "warning", "learn: no worker", "none learns; start one: journey worker"),
+        (doctor.of_status(status_of(worker(), unlearned=20_001))[0], "warning", "20,001 samples are not", "five"),
+        (doctor.of_models(IN_FORCE, {"churn": "not ours"}, 60.0)[0], "fault", "churn: not ours", "JOURNEY_MODEL_KEY"),
+        (doctor.of_models(IN_FORCE, {}, 8 * DAY)[0], "warning", "of 8 days ago", "journey status"),
+        (doctor.of_models(Standing(), {}, 9 * DAY)[0], "ok", "none is in force", ""),
+        (doctor.of_models(IN_FORCE, {}, 7200.0)[0], "ok", "1 slots have one in force, the newest sample", ""),
+        (doctor.of_models(IN_FORCE, {}, 7200.0)[0], "ok", "of 2 h ago; frozen: churn", ""),
         (doctor.of_status(status_of(worker(), state="PreparingRebalance"))[0], "warning", "shared out", "wait"),
         (doctor.of_status(status_of(worker(), oldest=90.0))[0], "warning", "waited 90 s", "workers"),
         (doctor.of_status(status_of(None))[0], "warning", "does not answer", "JOURNEY_HTTP"),

@@ -18,7 +18,7 @@ HOME = "127.0.0.1"
 
 
 def told() -> dict[str, Any]:
-    """Return what a worker with both roles tells, each number another one."""
+    """Return what a worker with all roles tells, each number another one."""
     return {
         "ready": True, "compiled": True, "fold_version": 7, "epoch": {"journal": 2, "state": 3}, "instance_id": None,
         "process": {"cpu_seconds": 1.5, "rss_bytes": 1 << 20}, "last_error": None,
@@ -35,6 +35,12 @@ def told() -> dict[str, Any]:
                 "lag": {"journey.journal/3": 26}, "timers_overdue": 27, "prompt_timer_late_seconds": 2.8,
                 "table_records": 29, "recovery": {"seconds": 3.5, "records": 30},
                 "read_model": {"behind": 31, "stale_seconds": 3.2, "away": True, "written": 33, "failures": 34},
+            },
+            "learn": {
+                "ready": True, "rebalances": 5, "events_per_second": 1.0, "seconds": {"learn": 3.0, "publish": 0.1},
+                "counts": {"events": 41, "published": 42, "repeats": 43, "fits": 44, "bad_samples": 45, "notices": 46,
+                           "checkpoints": 47, "adopted": 48, "refused": 49, "passed_over": 50},
+                "lag": {"journey.samples/2": 51}, "families": {"segments": {"next": 52}},
             },
         },
     }  # fmt: skip
@@ -64,6 +70,11 @@ def samples() -> dict[tuple[str, ...], float]:
         (("journey_read_model_away", "engine"), 1), (("journey_rebalances_total", "engine"), 4),
         (("journey_group_seconds_total", "engine", "fold"), 1), (("journey_role_ready", "engine"), 0),
         (("journey_epoch", "state"), 3), (("journey_fold_version",), 7), (("journey_compiled",), 1),
+        (("journey_events_total", "learn"), 41), (("journey_models_published_total", "learn"), 42),
+        (("journey_model_fits_total", "learn"), 44), (("journey_bad_samples_total", "learn"), 45),
+        (("journey_model_notices_total", "learn"), 46), (("journey_checkpoints_total", "learn"), 47),
+        (("journey_models_adopted_total", "learn"), 48), (("journey_models_refused_total", "learn"), 49),
+        (("journey_lag", "2", "journey.samples", "learn"), 51),
         (("process_cpu_seconds_total",), 1.5), (("process_resident_memory_bytes",), 1 << 20),
     ],
     ids=lambda one: "-".join(one) if isinstance(one, tuple) else "",

@@ -9,13 +9,15 @@ import orjson
 import pytest
 
 from journey.entries import encode
+from journey.models.baskets import Baskets
 from journey.samples import CATALOGUE
 from streams import snapshots
 from streams.errors import SignatureError, SnapshotError
 from streams.settings import Settings
-from streams.snapshots import MOST_BYTES, Keys, check_fit, key_id, keys_of, named, payload_of, read, sign
+from streams.snapshots import MOST_BYTES, Keys, check_fit, check_loads, key_id, keys_of, named, payload_of, read, sign
 
-NEW, OLD = Keys(b"the key of today", b"the key of before"), Keys(b"the key of before")
+FIRST, OLD = Keys(b"the very first key"), Keys(b"the key of before", (b"the very first key",))
+NEW = Keys(b"the key of today", (OLD.current, FIRST.current))
 PAYLOAD = {"role": "champion", "class": "lr/1", "w": [0.5, -1.25], "n": 1_795_162_442_000}
 TRAINED = {
     "samples": 500, "metrics": {"log_loss": 0.27, "baseline_log_loss": 0.31}, "trust": "trusted",
@@ -51,8 +53,9 @@ def test_the_same_model_has_the_same_bytes() -> None:
     assert signed() == signed(payload=dict(reversed(PAYLOAD.items())))
 
 
-def test_after_a_change_of_the_key_both_are_believed() -> None:
-    assert read(signed(OLD), NEW).version == 42
+def test_after_any_number_of_changes_of_the_key_all_that_were_told_are_believed() -> None:
+    assert [read(signed(keys), NEW).version for keys in (OLD, FIRST)] == [42, 42]
+    assert read(signed(FIRST), OLD).version == 42
     with pytest.raises(SignatureError, match=r"model churn/42 is signed with the key .*JOURNEY_MODEL_KEY"):
         read(signed(NEW), OLD)
 
@@ -162,9 +165,45 @@ def test_what_does_not_claim_more_than_it_keeps_is_adopted(fields: dict[str, Any
 
 
 def test_the_keys_are_those_of_the_settings() -> None:
-    told = Settings(model_key="a secret of sixteen", model_key_old="the secret of before")
-    assert keys_of(told) == Keys(b"a secret of sixteen", b"the secret of before")
+    told = Settings(model_key="a secret of sixteen", model_key_old="the secret of before, the secret before that")
+    assert keys_of(told) == Keys(b"a secret of sixteen", (b"the secret of before", b"the secret before that"))
+    assert keys_of(Settings(model_key="a secret of sixteen")) == Keys(b"a secret of sixteen")
     assert "secret" not in repr(told)
+
+
+def test_the_envelope_says_of_trust_what_the_model_itself_says() -> None:
+    def trust(**payload: Any) -> object:
+        return read(signed(payload=PAYLOAD | payload), NEW).envelope["trust"]
+
+    assert (trust(), trust(trust="cold"), trust(trust="shadow")) == ("trusted", "cold", "shadow")
+
+
+def ranks(**fields: Any) -> dict[str, Any]:
+    """Return what the slot of recommendations can be filled with."""
+    state = Baskets().published(1_795_162_442_000)
+    return {"slot": "recs", "state": state, "trust": "trusted", "labels": 0} | fields
+
+
+def test_a_model_that_the_engine_can_load_is_fine() -> None:
+    check_loads("recs", 1, ranks(), "recs")
+    check_loads("rules", 1, {"trust": "cold", "state": {}}, "rules")
+
+
+@pytest.mark.parametrize(
+    ("model", "slot", "fields", "says"),
+    [
+        ("recs.content", "recs", {"state": {"class": "content/1"}}, "cannot be loaded in the slot recs: .*content/1"),
+        ("recs", "recs", {"state": {}}, "cannot be loaded in the slot recs"),
+        ("recs", "churn", {}, "cannot do what the slot churn does: it is a Ranker, no Classifier"),
+        ("rules", "recs", {}, "it is a Loaded, no Ranker"),
+        ("recs.forest", "recs", {"state": None, "size": 293_038}, "not for use: with 293,038 bytes it is too large"),
+        ("clv", "clv", {"state": None, "fault": "too few buyers"}, "not for use: too few buyers"),
+        ("clv", "clv", {"state": None}, "not for use: it is none"),
+    ],
+)
+def test_what_the_engine_would_stop_at_is_refused(model: str, slot: str, fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(SnapshotError, match=f"model {model}/9 .*{says}"):
+        check_loads(model, 9, ranks(**fields), slot)
 
 
 @pytest.mark.parametrize("key", [None, b"", b"churn", b"churn/", b"/4", b"churn/x4"])

@@ -19,11 +19,14 @@ def member(address: str | None, topic: str, *numbers: int) -> dict[str, Any]:
 def seen(answer: dict[str, Any] | None, address: str | None = HERE) -> dict[str, Any]:
     """Return a status with one worker in both roles, which answers so."""
     raw, pages = member(address, "events.cart", 0, 1), member(address, "journey.journal", *range(40))
+    samples = member(address, "journey.samples", 0, 1, 2, 3, 4, 7)
+    samples["partitions"]["journey.models"] = [0]
     return {
         "epoch": {"journal": 2, "state": 3}, "oldest_unread_seconds": 4.25,
         "roles": {
             "ingest": {"group": "journey-ingest", "state": "Stable", "members": [raw], "lag": 1234},
             "engine": {"group": "journey-engine", "state": "Stable", "members": [pages], "lag": 5},
+            "learn": {"group": "journey-learn", "state": "Stable", "members": [samples], "lag": 51_234},
         },
         "workers": {} if address is None else {address: answer},
     }  # fmt: skip
@@ -40,7 +43,7 @@ def test_it_shows_what_a_worker_tells_in_80_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
     for part in (
         "epoch: journal 2, state 3; the oldest unread record has waited 4.2 s", "1,234 raw records behind",
-        "5 pages behind", f"{HERE}: ready, 1 MB", "(40)", "29 customers, 27 timers overdue", "Redis does not answer",
+        "5 pages behind", "51,234 samples behind", "samples of churn, intent, segments, recs, value", f"{HERE}: ready, 1 MB", "(40)", "29 customers, 27 timers overdue", "Redis does not answer",
     ):  # fmt: skip
         assert part in text
 
@@ -55,7 +58,7 @@ def test_a_worker_without_an_address_is_no_silent_one() -> None:
     assert "does not answer" not in text
 
 
-@pytest.mark.parametrize("role", ["ingest", "engine"])
+@pytest.mark.parametrize("role", ["ingest", "engine", "learn"])
 def test_a_role_without_a_worker_is_told(role: str) -> None:
     status = seen(worker())
     status["roles"][role]["members"] = []
