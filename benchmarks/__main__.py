@@ -20,7 +20,7 @@ import orjson
 import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from benchmarks import engine_run, latency, peers, plain_faust, profiles, report, soak, traffic
+from benchmarks import engine_run, latency, learning, peers, plain_faust, profiles, report, soak, traffic
 from benchmarks.engine_run import EngineRun
 from benchmarks.processes import ROOT, Meter, Process, until
 from streams import topics
@@ -231,6 +231,7 @@ def arguments() -> argparse.Namespace:
     of.add_argument("--minutes", type=float, default=45, help="how long")
     of.add_argument("--rate", type=float, default=500, help="events a second")
     of.add_argument("--picture", type=Path, help="where to write the picture (SVG)")
+    parts.add_parser("learning", help="with all models on: scores, samples, adoptions")
     told = parser.parse_args()
     if told.quick:
         told.events = QUICK
@@ -260,6 +261,12 @@ def main() -> None:
                     if told.picture is not None:
                         told.picture.write_text(soaked.drawn())
                     print(orjson.dumps(figures_of_it).decode())
+                    return
+                if told.part == "learning":
+                    bench.records = traffic.generate(told.events, until=now)
+                    settings = bench.settings("learning")
+                    found = runner.run(learning.measure(settings, bench.records, directory, pid))
+                    print(orjson.dumps(learning.show(found)).decode())
                     return
                 redis_url = None
                 if shutil.which("redis-server") is not None:

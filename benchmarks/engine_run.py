@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,8 +49,9 @@ class EngineRun:
 
 
 async def run(
-    settings: Settings, records: Sequence[RawRecord], directory: Path, *, broker: int | None = None
-) -> EngineRun:
+    settings: Settings, records: Sequence[RawRecord], directory: Path, *, broker: int | None = None,
+    roles: Sequence[str] = ROLES, prepare: Callable[[], Awaitable[None]] | None = None,
+) -> EngineRun:  # fmt: skip
     """Load events into the raw topics of a new deployment and let an ingest and an engine worker take them.
 
     Parameters
@@ -59,6 +60,8 @@ async def run(
         Of the deployment; its topics must not exist.
     broker
         Process id of the broker, to be measured too.
+    roles, prepare
+        A worker is started for each role; what is awaited before that.
 
     Raises
     ------
@@ -68,8 +71,10 @@ async def run(
         The workers did not finish.
     """
     await create(settings)
+    if prepare is not None:
+        await prepare()
     async with Publisher(settings) as publisher, Admin(settings) as admin:
-        with both(settings, directory) as workers:
+        with both(settings, directory, roles) as workers:
             pids: dict[str, Callable[[], int]] = {role: partial(_pid, worker) for role, worker in workers.items()}
             if broker is not None:
                 process = broker
@@ -91,7 +96,7 @@ async def run(
     pages, taken_at = await _journal(settings)
     folded_at, customers_written, groups = await _changelog(settings, before, taken_at)
     sent = await end_offsets(settings, settings.topic(topics.TRIGGERS))
-    ends = {"ingest": max(at for at, _ in taken_at.values()), "engine": folded_at, "broker": folded_at}
+    ends = dict.fromkeys((*roles, "broker"), folded_at) | {"ingest": max(at for at, _ in taken_at.values())}
     return EngineRun(
         events=len(records) - WARM, seconds=(folded_at - meter.begin) / 1000,
         cpu={name: meter.used(name, ends[name]) for name in pids}, mib=mib,
@@ -106,8 +111,8 @@ def _pid(worker: Process) -> int:
 
 
 @contextmanager
-def both(settings: Settings, directory: Path) -> Iterator[dict[str, Process]]:
-    """Yield an ingest and an engine worker of a deployment, by role."""
+def both(settings: Settings, directory: Path, roles: Sequence[str] = ROLES) -> Iterator[dict[str, Process]]:
+    """Yield a worker for each role of a deployment, by role."""
     told = settings.model_dump(exclude={"instance_id"})
     environment = {f"JOURNEY_{name.upper()}": str(value) for name, value in told.items()}
     with ExitStack() as ending:
@@ -117,7 +122,7 @@ def both(settings: Settings, directory: Path) -> Iterator[dict[str, Process]]:
                     f"{settings.topic_prefix}{role}", ["-c", WORKER, "worker", "--roles", role], environment, directory
                 )
             )
-            for role in ROLES
+            for role in roles
         }
 
 
