@@ -593,21 +593,22 @@ class SegmentLearner(Learner):
         self._rows_then = 0
 
     def _take(self, sample: Sample) -> list[Outcome]:
-        was_cold = not self.model.trusted
+        was_cold, starts = not self.model.trusted, self.model.starts
         self.model.learn(self._row(sample["x"]), self.at)
         self.taken += 1
         if not self.model.trusted:
             return []
         if was_cold and self._is_till():
             self.names = Names(TILLS)
+        elif not was_cold and self.model.starts > starts:
+            self.model.reorder(self.names.again(self._centres()))
         new = self.taken - self._rows_then
         if not was_cold and new < PUBLISH_ROWS and self.at - self._days.get("champion", 0) < PUBLISH_EVERY:
             return []
         self._rows_then, self._days["champion"] = self.taken, self.at
-        centres = [[centre[column] for column in self._columns()] for centre in self.model.raw_centres()]
-        labels = list(self.names.look(centres, self.at))
+        labels = list(self.names.look(self._centres(), self.at))
         payload = {
-            "class": "clusters/1", "state": self.model.state(), "segment_names": labels, "trust": "trusted",
+            "class": "clusters/1", "state": self.model.state() | {"buffer": []}, "segment_names": labels, "trust": "trusted",
             "labels": self.taken,
             "centres": [[rounded(value) for value in centre] for centre in self.model.raw_centres()],
             "shares": [rounded(share) for share in self.model.shares],
@@ -617,8 +618,9 @@ class SegmentLearner(Learner):
     def _row(self, row: Row) -> list[float]:
         return list(row)
 
-    def _columns(self) -> list[int]:
-        return [SHOP.names.index(name) for name in self.names.prototypes.names]
+    def _centres(self) -> list[list[float]]:
+        columns = [SHOP.names.index(name) for name in self.names.prototypes.names]
+        return [[centre[column] for column in columns] for centre in self.model.raw_centres()]
 
     def _is_till(self) -> bool:
         views, carts = SHOP.names.index("views"), SHOP.names.index("carts")

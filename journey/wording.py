@@ -94,7 +94,7 @@ WORDS: Final[Mapping[str, Mapping[str, Words]]] = {
         "m90": _spent("m90", 90),
         "bv": lambda row: f"{math.expm1(row['bv']):,.2f} an order on average",
         "it30": _decayed("it30", "order line", "order lines", 30),
-        "disc": lambda row: f"discounts of {row['disc']:.0%} of revenue",
+        "disc": lambda row: f"discounts of {100.0 * row['disc']:.0f} % of revenue",
         "cats": lambda row: f"{_many(row['cats'], 'category', 'categories')} an order",
         "ten": lambda row: f"first ordered {_days(row['ten'])} ago",
         "vis7": _decayed("vis7", "order", "orders", 7),
@@ -113,7 +113,7 @@ WORDS: Final[Mapping[str, Mapping[str, Words]]] = {
         "b": _decayed("b", "order", "orders", 30),
         "rate": lambda row: f"{row['rate']:.2f} orders a visit lately",
         "again": lambda row: f"one item viewed {_many(row['again'], 'time', 'times')}",
-        "focus": lambda row: f"{row['focus']:.0%} of the views in one category",
+        "focus": lambda row: f"{100.0 * row['focus']:.0f} % of the views in one category",
     },
 }
 

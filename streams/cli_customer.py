@@ -12,7 +12,10 @@ from rich.table import Table
 
 from journey.features import CATALOGUE
 
+# of the customer, by slot, where the document does not tell which of both was too little
+NEEDED: Final = {"spend": "; it takes two orders, the last within 60 days"}
 WIDTH: Final = 80
+SMALL: Final = 0.1  # below it a third digit is told
 # slot: its name, and what its value says
 SCORES: Final = {
     "churn": ("churn", "no order in the next 30 days"),
@@ -27,19 +30,9 @@ def show(console: Console, shown: Mapping[str, Any], where: str, explanations: M
     stage = shown["stage"]
     console.print(
         f"[bold]{escape(shown['customer'])}[/]  stage [cyan]{stage['name']}[/] ({stage['reason']}, "
-        f"since {stage['since'][:10]})  last seen {shown['last_seen_at']}"
-    )
-    if shown["anonymous_ids"]:
-        _say(console, f"also known as {', '.join(shown['anonymous_ids'])}")
-    for title, known in (("traits", shown["traits"]), ("consent", shown["consent"])):
-        if known:
-            _say(console, f"{title}: " + ", ".join(f"{key}={value}" for key, value in known.items()))
-    if shown["cart"] and shown["cart"]["items"]:
-        lines = ", ".join(f"{line['quantity']} x {line['item_id']}" for line in shown["cart"]["items"])
-        _say(console, f"cart {shown['cart']['id']}: {lines}")
-    for run in shown["runs"]:
-        _say(console, f"in journey {run['journey']} since {run['entered_at']}")
-    for line in learned(shown, explanations):
+        f"since {stage['since'][:10]})  last seen {shown['last_seen_at'][:16]}", soft_wrap=True,
+    )  # fmt: skip
+    for line in (*known(shown), *learned(shown, explanations)):
         console.print(escape(line), soft_wrap=True)
     table = Table("feature", "value", "unit", box=None, pad_edge=False)
     for feature, value in shown["features"].items():
@@ -50,19 +43,29 @@ def show(console: Console, shown: Mapping[str, Any], where: str, explanations: M
     console.print(f"[dim]as of journal partition {at['partition']}, position {at['position']}, from {where}[/]")
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(escape(text), soft_wrap=True)
+def known(shown: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a customer has told and done, in lines of at most 80 characters."""
+    if shown["anonymous_ids"]:
+        yield from _wrapped(f"also known as {', '.join(shown['anonymous_ids'])}")
+    for title, told in (("traits", shown["traits"]), ("consent", shown["consent"])):
+        if told:
+            yield from _wrapped(f"{title}: " + ", ".join(f"{key}={value}" for key, value in told.items()))
+    if shown["cart"] and shown["cart"]["items"]:
+        lines = ", ".join(f"{line['quantity']} x {line['item_id']}" for line in shown["cart"]["items"])
+        yield from _wrapped(f"cart {shown['cart']['id']}: {lines}")
+    for run in shown["runs"]:
+        yield from _wrapped(f"in journey {run['journey']} since {run['entered_at']}")
 
 
 def learned(shown: Mapping[str, Any], explanations: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield what the models and the configuration make of a customer, in lines of at most 80 characters."""
     if shown["segments"]:
-        yield from _wrapped(f"segments: {', '.join(shown['segments'])}", "")
+        yield from _wrapped(f"segments: {', '.join(shown['segments'])}")
     if shown["cluster"] is not None:
-        yield from _wrapped(f"behaves like: {shown['cluster']} ({_cluster(shown['cluster_evidence'])})", "")
+        yield from _wrapped(f"behaves like: {shown['cluster']} ({_cluster(shown['cluster_evidence'])})")
     for slot, score in shown["scores"].items():
         told = (explanations or {}).get(slot)
-        yield from _wrapped(_score(slot, score, told), "")
+        yield from _wrapped(_score(slot, score, told))
         if told is not None:
             for line in filter(None, (*told["text"].split("; "), told.get("alike"))):
                 yield from _wrapped(line, "  ")
@@ -87,11 +90,11 @@ def _score(slot: str, score: Mapping[str, Any], told: Mapping[str, Any] | None) 
     name, meaning = SCORES.get(slot, (slot, ""))
     version, labels = score.get("model_version"), score.get("labels") or 0
     if score["value"] is None:
-        why = f"{labels:,} {_labels(slot, labels)}" if version else "no model is in force"
+        why = f"{labels:,} {_labels(slot, labels)}{NEEDED.get(slot, '')}" if version else "no model is in force"
         return f"{name}: not enough evidence ({why})"
-    value = f"{score['value']:,.2f}"
+    value = f"{score['value']:,.{2 if score['value'] >= SMALL else 3}f}"
     if slot == "clv":
-        alive = "" if score.get("alive") is None else f", any at all {score['alive']:.2f}"
+        alive = "" if score.get("alive") is None else f", with a chance of {score['alive']:.2f} for any"
         meaning += f", {score['orders']:,.1f} orders{alive}"
     model = (told or {}).get("model") or f"version {version}"
     by = f", by {score['by']}" if score.get("by") else ""
@@ -103,7 +106,7 @@ def _labels(slot: str, count: int) -> str:
     return noun if count == 1 else f"{noun}s"
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
+def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
     )  # fmt: skip

@@ -178,7 +178,7 @@ class Demo:
     async def run(self) -> int:
         """Run it; return the exit status."""
         # asked to end, it ends what it has started, too
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
         folder = Path(tempfile.mkdtemp(prefix="journey-demo-"))
         broker = Embedded(folder)
         try:
@@ -187,10 +187,14 @@ class Demo:
             self._start_workers(settings, folder)
             return await self._watch(settings, folder)
         finally:
+            # a second signal would leave behind what was started
+            before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
             for worker in self.workers.values():
                 end(worker)
             broker.stop()
             shutil.rmtree(folder, ignore_errors=True)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @staticmethod
     def _settings(broker: Embedded) -> Settings:

@@ -114,7 +114,7 @@ async def stored_customer(settings: Settings, name: str) -> Stored:
             if newest is not None:
                 sight = await sight_of(AtHand(settings), tp.partition, partition)
                 customer = read_customer(newest)
-                told = {} if partition is None else await explanations(settings, customer, sight)
+                told = {} if partition is None else await explanations(ModelsLog(settings), customer, sight)
                 return Stored(orjson.loads(newest), document(customer, tp.partition, sight)[1], told)
     msg = f"no customer {name}: nothing with this user id or anonymous id was ever journalled here"
     raise NotFoundError(msg)
@@ -131,9 +131,8 @@ async def sight_of(at_hand: AtHand, number: int, raw: bytes | None) -> Sight:
     return Sight(models, None if config is None else at_hand.library.config(config))
 
 
-async def explanations(settings: Settings, customer: Customer, sight: Sight) -> dict[str, Any]:
+async def explanations(models: ModelsLog, customer: Customer, sight: Sight) -> dict[str, Any]:
     """Return, for each score of a model, what weighed most in it; the model is the one that gave the score."""
-    models = ModelsLog(settings)
     found: dict[str, Any] = {}
     for slot, (value, version, *_) in sorted(customer.get("scores", {}).items()):
         asked = _asked(customer, slot)
@@ -146,7 +145,7 @@ async def explanations(settings: Settings, customer: Customer, sight: Sight) -> 
         force = sight.models.get(slot)
         # a version number alone does not tell whether it is of the champion or of what was promoted since
         for name in dict.fromkeys((slot if force is None else force.model, slot)):
-            model = await _scores(models, name, version)
+            model = await _loaded(models, name, version)
             if model is not None and model.ask(row)[0] == said:
                 found[slot] = _explained(model, EXPLAINED[slot], row)
                 break
@@ -170,7 +169,7 @@ def _asked(customer: Customer, slot: str) -> tuple[list[float], float] | None:
     return rows[-1][1], rows[-1][2]
 
 
-async def _scores(models: ModelsLog, name: str, version: int) -> Classifier | None:
+async def _loaded(models: ModelsLog, name: str, version: int) -> Classifier | None:
     """Return a version of a model that scores; None when there is none of this name."""
     try:
         loaded = load(name, version, await models.get(name, version))

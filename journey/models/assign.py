@@ -14,7 +14,7 @@ from journey.errors import BadRowError, BadSnapshotError
 from journey.models.base import Row, State, check_row
 
 CLASS: Final = "clusters/1"
-MARGIN: Final = 0.1
+MARGIN: Final = 0.3
 MOST: Final = 1e6  # features are logarithms and shares: a larger one was never meant to be learned
 
 
@@ -124,7 +124,7 @@ def _logs(*rows: tuple[str, Sequence[float]]) -> dict[str, list[float]]:
 
 
 # A shop: days since the order, orders and money (half-life 90 d), money an order, views and carts (30 d), share bought
-# at a discount. Six to eight of them: a model of k segments takes k names.
+# at a discount. Seven or eight of them: a model of k segments takes k names.
 SHOP: Final = Prototypes(
     ("rec", "freq", "mon", "aov", "views", "carts", "disc"),
     (1.0, 0.8, 2.0, 1.5, 1.0, 0.8, 0.3),
@@ -149,6 +149,7 @@ TILLS: Final = Prototypes(
         ("deal_seeker", (30, 800, 27, 0.30)),
         ("occasional", (12, 200, 17, 0.15)),
         ("coupon_only", (8, 120, 15, 0.45)),
+        ("top_up", (40, 320, 8, 0.15)),
     ),
 )
 

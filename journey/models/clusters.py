@@ -25,6 +25,7 @@ SHARE_STEP: Final = 5e-4  # a segment's share is that of about the last 2,000 ro
 LEAST_SHARE: Final = 0.01
 LOW_FOR: Final = 7 * DAY
 RESEEDED_ROWS: Final = 20  # how much a prototype weighs where a segment starts anew
+BETTER: Final = 0.95  # of the sum of squares: centres found anew have to be so much nearer to be taken
 
 
 def lloyd(rows: Sequence[Row], start: Sequence[Row], rounds: int = ROUNDS) -> tuple[list[list[float]], float]:
@@ -104,12 +105,17 @@ class SequentialKMeans(base.Clusterer):
     segment that has less than one row in a hundred for seven days starts anew
     at the prototype which is farthest from all centres.
 
+    The first rows are those of a young shop, and small steps do not leave the
+    place where they began: each time that there are twice as many rows as at
+    the last start, centres are looked for anew in the newest ones. They are
+    taken where they fit these clearly better.
+
     Parameters
     ----------
     names, prototypes
         Of the features; the rows that a dead segment may start at.
     k, warmup
-        How many segments; how many rows are kept before there are any.
+        How many segments; how many rows are kept before a start.
     step, forgetting
         The least step of a centre, and of the scaler.
     key
@@ -132,7 +138,7 @@ class SequentialKMeans(base.Clusterer):
         self,
         names: Sequence[str] = SHOP.names,
         prototypes: Mapping[str, Sequence[float]] = SHOP.rows,
-        k: int = 6,
+        k: int = 7,
         warmup: int = 2_000,
         step: float = 5e-4,
         forgetting: float = 1e-4,
@@ -142,7 +148,9 @@ class SequentialKMeans(base.Clusterer):
         self.k, self.warmup, self.step, self.forgetting, self.key = k, warmup, step, forgetting, key
         width = len(self.names)
         self.n = 0
+        self.starts = 0  # how often centres were found anew, and taken
         self.centres: list[list[float]] = []
+        self._started = 0  # rows at the last start
         self._means, self._variances, self._inverses = [0.0] * width, [0.0] * width, [0.0] * width
         self._rows: list[int] = []
         self._shares: list[float] = []
@@ -179,6 +187,10 @@ class SequentialKMeans(base.Clusterer):
             there + step * (value - there) for there, value in zip(self.centres[nearest], place, strict=True)
         ]
         self._watch(nearest, at)
+        if self.n > 2 * self._started - self.warmup:
+            self._buffer.append(list(map(float, row)))
+            if self.n >= 2 * self._started:
+                self._start()
 
     def assign(self, row: Row) -> int | None:
         """Return the nearest segment; None before there are any."""
@@ -214,13 +226,19 @@ class SequentialKMeans(base.Clusterer):
             for centre in self.centres
         ]
 
+    def reorder(self, order: Sequence[int]) -> None:
+        """Give the segments other numbers, after a start: of each number, whose centre it gets."""
+        self.centres = [self.centres[place] for place in order]
+        self._rows = [self._rows[place] for place in order]
+        self._shares = [self._shares[place] for place in order]
+
     @property
     def shares(self) -> list[float]:
         """The share of each segment in about the last 2,000 rows."""
         return list(self._shares)
 
     def state(self) -> State:
-        """Return all that it is: before the end of the warm-up with its rows, then without."""
+        """Return all that it is: before a start with the rows for it, else without."""
         return {
             "class": CLASS,
             "names": list(self.names),
@@ -231,6 +249,8 @@ class SequentialKMeans(base.Clusterer):
             "forgetting": self.forgetting,
             "key": self.key,
             "n": self.n,
+            "starts": self.starts,
+            "started": self._started,
             "means": list(self._means),
             "variances": list(self._variances),
             "centres": [list(centre) for centre in self.centres],
@@ -261,7 +281,7 @@ class SequentialKMeans(base.Clusterer):
                 numbers([state["forgetting"]], 1)[0],
                 str(state["key"]),
             )
-            model.n = int(state["n"])
+            model.n, model.starts, model._started = int(state["n"]), int(state["starts"]), int(state["started"])
             model._means, model._variances = numbers(state["means"], width), numbers(state["variances"], width)
             model._inverses = [inverse(variance) for variance in model._variances]
             model.centres = [numbers(centre, width) for centre in state["centres"]]
@@ -287,16 +307,26 @@ class SequentialKMeans(base.Clusterer):
             inverses[at] = inverse(variance)
 
     def _start(self) -> None:
-        """Take the best of some runs from different seeds; the centres are put in order, once."""
+        """Take the best of some runs from different seeds, if it fits clearly better than what there is.
+
+        The first centres are put in order, once; later ones get the number of the nearest.
+        """
         rows = [scaled(row, self._means, self._inverses) for row in self._buffer]
+        self._buffer, self._started = [], self.n
         runs = [lloyd(rows, seeds(rows, self.k, f"{self.key}/{run}")) for run in range(RESTARTS)]
-        self.centres = sorted(min(runs, key=lambda run: run[1])[0])
+        found, squares = min(runs, key=lambda run: run[1])
+        if not self.centres:
+            self.centres = sorted(found)
+        elif squares < BETTER * sum_of_squares(rows, self.centres):
+            self.centres = [found[place] for place in match(self.centres, found, [1.0] * len(self.names))]
+        else:
+            return
+        self.starts += 1
         self._rows = [0] * self.k
         for row in rows:
             self._rows[_nearest(self.centres, row)] += 1
         self._shares = [count / len(rows) for count in self._rows]
         self._low_since = [None] * self.k
-        self._buffer = []
 
     def _watch(self, nearest: int, at: int) -> None:
         shares, low_since = self._shares, self._low_since
@@ -418,6 +448,24 @@ class Names:
                 self.current = tuple(named[place] for place in best)
                 self._days_cheaper = 0
         return self.current
+
+    def again(self, centres: Sequence[Row]) -> tuple[int, ...]:
+        """Name centres that were found anew; return of each segment, whose centre it gets: names stay where they were.
+
+        Examples
+        --------
+        >>> names = Names(Prototypes(("money",), (1.0,), {"rich": [9.0], "poor": [0.0]}))
+        >>> names.look([[8.0], [1.0]], at=0), names.again([[2.0], [7.0]]), names.current
+        (('rich', 'poor'), (1, 0), ('rich', 'poor'))
+        """
+        named = list(self.prototypes.rows)
+        best = match(centres, list(self.prototypes.rows.values()), self.prototypes.units)
+        places = {named[prototype]: place for place, prototype in enumerate(best)}
+        free = [place for name, place in places.items() if name not in self.current]
+        order = tuple(places[name] if name in places else free.pop(0) for name in self.current)
+        self.current = tuple(named[best[place]] for place in order)
+        self._days_cheaper = 0
+        return order
 
     def state(self) -> State:
         """Return the names, and how long others have fitted better."""

@@ -66,6 +66,12 @@ def test_one_that_was_torn_at_any_record_leaves_the_one_before() -> None:
     assert found(written(10) + written(20)) == learned(20)
 
 
+def test_a_chunk_that_comes_behind_its_head_counts() -> None:
+    # a zombie wrote the same chunk again, and compaction kept that one
+    *chunks, head = written(20)
+    assert found([*chunks[1:], head, chunks[0]]) == learned(20)
+
+
 def test_one_that_lacks_a_chunk_does_not_count() -> None:
     torn = written(20)
     del torn[1]
@@ -131,3 +137,15 @@ async def test_an_epoch_has_its_own() -> None:
     log = FakeLog()
     await keeping(log, Settings().at(Epoch(journal=2, state=5))).save(0, "churn", learned(10))
     assert log.topic == "journey.checkpoints.e2"
+
+
+async def test_what_has_learned_more_is_never_deleted_also_when_only_parts_of_it_were_seen() -> None:
+    log = FakeLog()
+    keeper = keeping(log)
+    seen = Reading("churn")
+    for key, value in [*written(10), written(20)[0]]:  # somebody was about to write 20
+        seen.take(key, value)
+    keeper._there["churn"] = seen.keys
+    await keeper.save(0, "churn", learned(15))
+    deleted = [key for key, value in log.records if value is None]
+    assert deleted == [key for key, _ in written(10)]
