@@ -11,7 +11,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test fmt lint types arch check chaos bench simulate-faults lock clean
+.PHONY: help setup demo test fmt lint types arch check chaos bench bench-quality simulate-faults lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ chaos: setup ## kills, zombies, broken brokers for MINUTES (5), each round exami
 bench: setup ## the benchmarks; ARGS="..." is passed on
 	scripts/test-deps
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quality: setup ## how good the models are, on the event files of JOURNEY_DATA; ARGS="..." is passed on
+	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 simulate-faults: setup ## crashes, zombies, lost and late answers by the seed, for two minutes; ARGS="..." is passed on
 	$(BIN)/python -m tests.protocol $(ARGS)

@@ -608,8 +608,8 @@ class SegmentLearner(Learner):
         self._rows_then, self._days["champion"] = self.taken, self.at
         labels = list(self.names.look(self._centres(), self.at))
         payload = {
-            "class": "clusters/1", "state": self.model.state() | {"buffer": []}, "segment_names": labels, "trust": "trusted",
-            "labels": self.taken,
+            "class": "clusters/1", "state": self.model.state() | {"buffer": []}, "segment_names": labels,
+            "trust": "trusted", "labels": self.taken,
             "centres": [[rounded(value) for value in centre] for centre in self.model.raw_centres()],
             "shares": [rounded(share) for share in self.model.shares],
         }  # fmt: skip

@@ -428,7 +428,7 @@ def _show_verdict(verdict: replays.Verdict, seconds: float) -> None:
         if len(versions) > 1:  # an adoption is in some partitions before it is in others
             console.print(f"in force in {escape(slot)}, by partition: {escape(', '.join(versions))}", soft_wrap=True)
     if verdict.identical:
-        console.print("[green]identical[/]: the live state is the fold of its journal, the models of their samples")
+        console.print("[green]identical[/]: the state is the fold of its journal, the models of their samples")
         return
     console.print(f"[red]different[/]: {_what_differs(verdict)}", soft_wrap=True)
     for kind, named in (("samples", verdict.samples_different), ("models", verdict.models_different)):

@@ -296,20 +296,30 @@ def next_baskets(
     return Recalls(customers, every, new)
 
 
-def next_clicks(clicks: Sequence[Click], begin: int) -> tuple[list[str], list[float], list[float]]:
-    """Return (customer, found among what was recommended, among the ten items seen last) of each view from a moment."""
+class Hits(NamedTuple):
+    """For each view: whether it was among the ten that ranked first, those that were shown, and those seen last."""
+
+    customers: list[str]
+    ranked: list[float]
+    shown: list[float]
+    recent: list[float]
+
+
+def next_clicks(clicks: Sequence[Click], begin: int) -> Hits:
+    """Return what was foreseen of each view from a moment on."""
     seen: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LISTED))
-    customers, ours, theirs = [], [], []
+    hits = Hits([], [], [], [])
     for click in clicks:
         recent = seen[click.customer]
         if click.at >= begin:
-            customers.append(click.customer)
-            ours.append(float(click.item in (click.top or ())[:LISTED]))
-            theirs.append(float(click.item in recent))
+            hits.customers.append(click.customer)
+            hits.ranked.append(float(click.item in (click.top or ())[:LISTED]))
+            hits.shown.append(float(click.item in (click.shown or ())[:LISTED]))
+            hits.recent.append(float(click.item in recent))
         if click.item in recent:
             recent.remove(click.item)
         recent.append(click.item)
-    return customers, ours, theirs
+    return hits
 
 
 # --- value -------------------------------------------------------------------

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
@@ -18,11 +19,12 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from benchmarks.quality import stream
+from journey.documents import Sight, document
 from journey.events import DAY
-from journey.learning import segment_row
-from journey.models.baskets import Recommender, profile_at
+from journey.learning import churn_row, segment_row, tastes
 from journey.models.boosted import Boosted
-from journey.samples import Sample
+from journey.samples import FAMILIES, Sample
+from journey.scoring import Ranker
 from journey.training import mean_logit
 from streams.audits import LABEL
 from streams.files import read_events, utc_ms
@@ -38,6 +40,7 @@ FILES: Final = (GROCERIES, CLICKS, RECORDS)
 WEEK: Final = 7 * DAY
 LISTED: Final = 10
 VIEWED: Final = b"product_viewed"
+PAGE: Final = 100  # records: so few that weekly looks are on time
 
 Owned = tuple[str, Sample]  # customer key, sample
 
@@ -53,12 +56,17 @@ class Look(NamedTuple):
 
 
 class Click(NamedTuple):
-    """A product view, and what was recommended just before it; None where nothing could be."""
+    """A product view, and the ten that ranked first just before it; None where nothing could be ranked.
+
+    ``shown`` is what the customer's document recommended: without what lies
+    in the cart and what was bought within a day.
+    """
 
     at: int
     customer: str
     item: str
     top: list[str] | None
+    shown: list[str] | None = None
 
 
 @dataclass
@@ -86,7 +94,10 @@ class Run:
     clicks: list[Click] = field(default_factory=list)
 
 
-def followed(records: Iterable[RawRecord], *, weekly: bool = False, clicks: bool = False) -> Run:
+def followed(
+    records: Iterable[RawRecord], *, weekly: bool = False, clicks_from: int | None = None,
+    families: Iterable[str] = FAMILIES,
+) -> Run:  # fmt: skip
     """Run the product over raw records, and look at its customers meanwhile.
 
     Parameters
@@ -94,13 +105,16 @@ def followed(records: Iterable[RawRecord], *, weekly: bool = False, clicks: bool
     weekly
         Look at the segment of everybody at the end of each week: after the
         page of records that passes it.
-    clicks
-        Note what would have been recommended before each product view, with
-        the customer and the model as they were after the page before.
+    clicks_from
+        Note product views; from this moment (ms) on with what was
+        recommended just before, for which each record is a page.
+    families
+        Those that learn.
     """
     found = Run()
-    watch = _Watch(found, weekly=weekly, clicks=clicks)
-    done = stream.run(watch.seen(records), on_page=watch.on_page)
+    watch = _Watch(found, weekly=weekly, clicks_from=clicks_from)
+    page = PAGE if clicks_from is None else 1
+    done = stream.run(watch.seen(records), on_page=watch.on_page, page=page, families=families)
     found.samples = done.samples
     for one in done.published:
         found.snapshots[one.model, one.version] = one.payload
@@ -108,32 +122,51 @@ def followed(records: Iterable[RawRecord], *, weekly: bool = False, clicks: bool
     return found
 
 
+def buyers_at(records: Iterable[RawRecord], moments: Sequence[int]) -> list[Sample]:
+    """Return the row of ``churn/1`` of every buyer at some moments (ms, ascending), whatever their orders.
+
+    What is folded at each of them is all that happened before it. Rows have
+    the customer and the moment (``scored_at``), and no label.
+    """
+    found: list[Sample] = []
+    left = deque(moments)
+    done: list[stream.Run] = []
+
+    def seen() -> Iterator[RawRecord]:
+        for record in records:
+            while left and record.at >= left[0]:
+                now = left.popleft()
+                found.extend(
+                    {"customer": key, "x": churn_row(customer, now), "scored_at": now}
+                    for key, customer in sorted(done[0].customers.items() if done else ())
+                    if "rhythm" in customer
+                )
+            yield record
+
+    stream.run(seen(), families=(), on_page=lambda run: done.append(run) if not done else None, page=1)
+    return found
+
+
 class _Watch:
     """Sees the records before they are folded, and the customers after each page."""
 
-    def __init__(self, found: Run, *, weekly: bool, clicks: bool) -> None:
-        self._found, self._weekly, self._clicks = found, weekly, clicks
+    def __init__(self, found: Run, *, weekly: bool, clicks_from: int | None) -> None:
+        self._found, self._weekly, self._clicks_from = found, weekly, clicks_from
         self._done: stream.Run | None = None
         self._at = 0
         self._week: int | None = None
-        self._published = 0
-        self._recommender: Recommender | None = None
 
     def seen(self, records: Iterable[RawRecord]) -> Iterator[RawRecord]:
         """Return the records as they are."""
         for record in records:
             self._at = max(self._at, record.at)
-            if self._clicks and VIEWED in record.value:
-                self._click(record)
+            if self._clicks_from is not None and VIEWED in record.value:
+                self._click(record, self._clicks_from)
             yield record
 
     def on_page(self, done: stream.Run) -> None:
         """Look at everybody when a week has ended."""
         self._done = done
-        for one in done.published[self._published :] if self._clicks else ():
-            if one.model == "recs":
-                self._recommender = Recommender.restore(one.payload["state"])
-        self._published = len(done.published)
         week = self._at // WEEK
         if self._weekly and self._week is not None and week > self._week:
             for customer in done.customers.values():
@@ -145,7 +178,7 @@ class _Watch:
                     self._found.looks.append(Look(week * WEEK, customer["key"], row, number, name))
         self._week = week
 
-    def _click(self, record: RawRecord) -> None:
+    def _click(self, record: RawRecord, begin: int) -> None:
         try:
             event = orjson.loads(record.value)
             kind, item = event["type"], str(event["data"]["item"]["item_id"])
@@ -153,12 +186,15 @@ class _Watch:
             return  # arrival refuses it
         if kind != "click.product_viewed":
             return
-        key, top = record.key.decode(), None
-        if self._recommender is not None and self._done is not None:
-            customer = self._done.customers.get(key)
-            profile = {} if customer is None else profile_at(customer.get("profile") or {}, record.at)
-            top = [one.item for one in self._recommender.recommend(profile, LISTED)]
-        self._found.clicks.append(Click(record.at, key, item, top))
+        key, top, shown = record.key.decode(), None, None
+        customer = None if self._done is None else self._done.customers.get(key)
+        if record.at >= begin and self._done is not None and customer is not None:
+            models = self._done.shard.models
+            ranker = models.get("recs")
+            if isinstance(ranker, Ranker):
+                top = [one.item for one in ranker.recommend(tastes(customer, record.at))]
+                shown = [one["item_id"] for one in document(customer, 0, Sight(models, None))[1]["recommendations"]]
+        self._found.clicks.append(Click(record.at, key, item, top, shown))
 
 
 def blended(run: Run, family: str) -> list[float | None]:

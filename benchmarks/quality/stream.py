@@ -64,11 +64,11 @@ class Run:
         return self.shard.touched
 
 
-def entries_of(records: Iterable[RawRecord], run: Run) -> Iterator[list[Entry]]:
-    """Yield the journal entries of raw records, a page of records at a time."""
+def entries_of(records: Iterable[RawRecord], run: Run, page: int = PAGE) -> Iterator[list[Entry]]:
+    """Yield the journal entries of raw records, a page of so many records at a time."""
     offsets: dict[str, int] = {}
     rest = iter(records)
-    while chunk := list(islice(rest, PAGE)):
+    while chunk := list(islice(rest, page)):
         by_class: dict[str, list[tuple[int, Record]]] = {}
         for place, raw in enumerate(chunk):
             offset = offsets[raw.topic] = offsets.get(raw.topic, -1) + 1
@@ -135,7 +135,7 @@ class Course:
 
 def run(
     records: Iterable[RawRecord], *, adopt: bool = True, families: Iterable[str] = FAMILIES, until: int | None = None,
-    on_page: Callable[[Run], None] | None = None,
+    on_page: Callable[[Run], None] | None = None, page: int = PAGE,
 ) -> Run:  # fmt: skip
     """Fold raw records in the events' clock, with learning.
 
@@ -145,6 +145,10 @@ def run(
         Those that learn; the samples of the others are only collected.
     until
         Let time pass up to this moment (ms) at the end, so that labels come.
+    on_page
+        Called after each page was folded and learned.
+    page
+        Records of a page: who looks at customers after a page sees them up to date by so many.
     """
     library = Library()
     shard = Shard(0, lambda _key: None, (), library)
@@ -153,10 +157,10 @@ def run(
     course = Course(done, library, adopt=adopt)
     offset, last = 0, 0
 
-    def step(page: list[Entry]) -> None:
+    def step(entries: list[Entry]) -> None:
         nonlocal offset
         begin = time.thread_time()
-        fold(shard, offset, page)
+        fold(shard, offset, entries)
         folded = time.thread_time()
         offset += 1
         samples, shard.samples = shard.samples, []
@@ -171,11 +175,11 @@ def run(
             on_page(done)
 
     step([{"k": "clock", "at": 0, "src": ["journey.control", 1, 0], "clock": "events"}])
-    for page in entries_of(records, done):
-        done.events += len(page)
-        last = max([last, *(entry["at"] for entry in page)])
+    for entries in entries_of(records, done, page):
+        done.events += len(entries)
+        last = max([last, *(entry["at"] for entry in entries)])
         adopted, course.entries = course.entries, []
-        step([*adopted, *page])
+        step([*adopted, *entries])
     day = 86_400_000
     for at in range(last, last if until is None else until, day):
         adopted, course.entries = course.entries, []

@@ -366,7 +366,7 @@ async def test_a_notice_is_an_alarm_and_is_told_in_the_log(bench: Bench, caplog:
     assert agent.counts["notices"] == 1
     assert 'churn: journey.model_drifted.v1: {"slot":"churn"}' in caplog.text
     ((key, value),) = bench.log.topics["journey.alarms/0"]
-    assert (key, orjson.loads(value)) == (b"model:churn", body)
+    assert (key, orjson.loads(value or b"")) == (b"model:churn", body)
 
 
 # ---- where it goes on ------------------------------------------------------------------------------------------------

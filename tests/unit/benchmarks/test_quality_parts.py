@@ -90,7 +90,7 @@ def test_fifty_households_are_among_the_hundred() -> None:
 
 
 def test_a_generated_shop_is_followed_through_the_product() -> None:
-    found = data.followed(generate(seed=3, customers=60, days=30), weekly=True, clicks=True)
+    found = data.followed(generate(seed=3, customers=60, days=30), weekly=True, clicks_from=0)
     assert {sample["model"] for _, sample in found.samples} >= {"intent", "segments", "recs"}
     assert len({look.at for look in found.looks}) >= 3
     assert all(look.at % WEEK == 0 for look in found.looks)
@@ -356,11 +356,12 @@ def test_the_next_view_is_compared_with_the_ten_seen_last() -> None:
     clicks = [Click(NOON + n, "u:1", item, top) for n, (item, top) in enumerate(
         [("a", None), ("b", ["b"]), ("a", ["b"]), *((f"i{n}", None) for n in range(10)), ("a", ["a"])]
     )]  # fmt: skip
-    customers, ours, theirs = ceilings.next_clicks(clicks, NOON)
-    assert customers == ["u:1"] * len(clicks)
-    assert ours == [0.0, 1.0, 0.0, *[0.0] * 10, 1.0]
-    assert theirs == [0.0, 0.0, 1.0, *[0.0] * 10, 0.0]  # ten others since
-    assert report.click_line("rows", clicks, NOON + 2).rows == 12
+    hits = ceilings.next_clicks([clicks[0], clicks[1]._replace(shown=["a"]), *clicks[2:]], NOON)
+    assert hits.customers == ["u:1"] * len(clicks)
+    assert hits.ranked == [0.0, 1.0, 0.0, *[0.0] * 10, 1.0]
+    assert hits.shown == [0.0] * len(clicks)  # what lies in the cart is not shown
+    assert hits.recent == [0.0, 0.0, 1.0, *[0.0] * 10, 0.0]  # ten others since
+    assert [line.rows for line in report.click_lines("rows", clicks, NOON + 2)] == [12, 12]
 
 
 # --- value -------------------------------------------------------------------

@@ -13,6 +13,7 @@ import typer
 
 from streams import cli, inspect
 from streams.errors import ShellError
+from streams.replay import Verdict
 
 NOBODY = "127.0.0.1:9"  # the port of "discard": nothing answers
 
@@ -104,3 +105,36 @@ def test_a_difference_is_told_by_its_members() -> None:
     parts = inspect.differing_parts({"at": 3, "key": "u:1"}, {"at": 4, "key": "u:1"})
     assert parts == ["at: live 3, replayed 4"]
     assert inspect.differing_parts(None, {"at": 4}) == ["it is only in the replay"]
+
+
+def verdict(**differs: Any) -> Verdict:
+    told: dict[str, Any] = {
+        "identical": True, "digests": {0: ("aa", "aa")}, "customers": 3, "pages": 4, "entries": 5, "triggers": 6,
+        "triggers_missing": [], "triggers_surplus": [], "trigger_repeats": 0, "differences": [], "duplicates": 0,
+        "events": 5, "samples": 46_067, "labels": 9, "segments": 6, "adoptions": 2, "samples_different": [],
+        "adopted": {"churn": ["churn/42"], "recs": ["recs/7", "recs/8"]}, "models": 938, "models_different": [],
+    }  # fmt: skip
+    return Verdict(**(told | differs))
+
+
+def test_verify_says_what_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    cli._show_verdict(verdict(), 1.5)
+    told = capsys.readouterr().out
+    assert "46,067 samples, 938 versions of models learned again from them" in told
+    assert "in force in recs, by partition: recs/7, recs/8" in told
+    assert "churn/42" not in told, "partitions agree about it"
+    assert "identical: the state is the fold of its journal, the models of their samples" in told
+
+
+def test_verify_names_what_differs_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    samples = ["churn of journal partition 3: 7 sent, 8 folded"]
+    models = [f"churn/{number}" for number in range(1, 9)]
+    cli._show_verdict(verdict(identical=False, samples_different=samples, models_different=models), 1.5)
+    told = capsys.readouterr().out
+    assert "different: the samples are not those of the fold; some models are not what their samples give" in told
+    assert "samples that differ: churn of journal partition 3: 7 sent, 8 folded" in told
+    assert "models that differ: churn/1; churn/2; churn/3; churn/4; churn/5 and 3 more" in told
+    cli._show_verdict(verdict(identical=False, triggers_missing=["tr_1"]), 1.5)
+    told = capsys.readouterr().out
+    assert "different: the triggers are not those of the fold" in told
+    assert "triggers not sent: 1, first tr_1" in told

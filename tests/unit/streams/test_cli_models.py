@@ -27,10 +27,10 @@ def envelope(model: str, version: int, **fields: Any) -> dict[str, Any]:
     } | fields  # fmt: skip
 
 
-def shown(**told: Any) -> str:
+def shown(*, verbose: bool = False, **told: Any) -> str:
     out = StringIO()
     slot: dict[str, Any] = {"frozen": False, "in_force": None, "newest": None, "others": []}
-    show(Console(file=out, width=80, highlight=False), "churn", slot | told, NOW)
+    show(Console(file=out, width=80, highlight=False), "churn", slot | told, NOW, verbose=verbose)
     return out.getvalue()
 
 
@@ -51,14 +51,40 @@ def test_a_slot_fits_80_columns() -> None:
 
 
 def test_it_says_what_an_operator_should_know() -> None:
-    drifting = envelope("churn", 42) | {"metrics": {"drift": {"at": NOW}}}
+    drift = {"slot": "churn", "at": NOW, "since": NOW - 100 * HOUR, "before": 0.31, "after": 0.42, "losses": 1_234}
+    drifting = envelope("churn", 42) | {"metrics": {"log_loss": 0.42, "drift": drift}}
     better = envelope("churn.boosted", 7, verdict={"promote": True, "text": "better in two windows of 14 days"})
     text = shown(in_force=drifting, newest=43, frozen=True, others=[better])
     for told in (
-        "(newest: 43), frozen: nothing is adopted by itself", "churn/42 sees a drift since 2026-11-20",
+        "(newest: 43), frozen: nothing is adopted by itself",
+        "churn/42 saw a drift at 2026-11-20T08:14, since 2026-11-16, log-loss .310 ->",
         "churn.boosted/7: better in two windows of 14 days", "journey promote churn.boosted/7",
     ):  # fmt: skip
         assert told in text
+
+
+def test_the_verdict_on_a_challenger_that_is_not_better_is_told_only_when_asked_for() -> None:
+    why = "; ".join(f"log-loss +0.00{number} [-0.0142, +0.0235] is not surely lower" for number in range(3))
+    worse = envelope("churn.svm", 7, verdict={"promote": False, "why": why})
+    assert "surely" not in shown(others=[worse])
+    text = shown(others=[worse], verbose=True)
+    assert "churn.svm/7: log-loss +0.000" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "to put it in force" not in text
+
+
+def test_rankings_and_forecasts_have_figures_of_their_own() -> None:
+    recall = {"labels": 9, "recall": 0.57, "recall_low": 0.551, "recall_high": 0.628, "baseline_recall": 0.19}
+    ranks = shown(in_force=envelope("recs", 116, metrics=recall), others=[envelope("recs.content", 21, metrics={})])
+    assert "recall (95 %)" in ranks
+    assert ".570 .551-.628" in ranks
+    assert "popular" in ranks
+    assert ".190" in ranks
+    assert "AUC" not in ranks
+    spends = shown(in_force=envelope("spend", 18, metrics={"labels": 9, "r2": 0.4931}))
+    assert "R2" in spends
+    assert ".493" in spends
+    assert "6 segments" in shown(in_force=envelope("segments", 123, metrics={"labels": 9, "segments": 6}))
 
 
 def test_an_empty_slot_is_told_as_such() -> None:

@@ -38,7 +38,7 @@ def test_a_value_out_of_range_is_told_by_its_name(name: str, value: str) -> None
 
 @pytest.mark.parametrize("old", ["", "too short", "the key of before,", "the key of before,too short"])
 def test_every_key_of_before_is_as_long_as_a_key_has_to_be(old: str) -> None:
-    with pytest.raises(SettingsError, match="JOURNEY_MODEL_KEY_OLD: .*each key has at least 16 characters") as refused:
+    with pytest.raises(SettingsError, match=r"JOURNEY_MODEL_KEY_OLD: .*each key has at least 16 characters") as refused:
         load({"JOURNEY_MODEL_KEY_OLD": old})
     assert "before" not in str(refused.value)
 

@@ -43,7 +43,9 @@ def test_it_shows_what_a_worker_tells_in_80_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
     for part in (
         "epoch: journal 2, state 3; the oldest unread record has waited 4.2 s", "1,234 raw records behind",
-        "5 pages behind", "51,234 samples behind", "samples of churn, intent, segments, recs, value", f"{HERE}: ready, 1 MB", "(40)", "29 customers, 27 timers overdue", "Redis does not answer",
+        "5 pages behind", "51,234 samples behind",
+        "samples of churn, intent, segments, recs, value",
+        f"{HERE}: ready, 1 MB", "(40)", "29 customers, 27 timers overdue", "Redis does not answer",
     ):  # fmt: skip
         assert part in text
 

@@ -1,0 +1,1 @@
+"""Floors of the models' quality, through the product's own path."""
