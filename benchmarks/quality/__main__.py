@@ -91,7 +91,8 @@ def centres(found: Run) -> Centres | None:
 
 def groceries(path: Path) -> Found:
     """Measure churn, segments, recommendations and rules on a panel of households, and churn in small shops."""
-    found = followed(events(path, GROCERIES, by_category=True), weekly=True)
+    families = ("churn", "segments", "recs")
+    found = followed(events(path, GROCERIES, by_category=True), weekly=True, families=families)
     say(f"{GROCERIES}: {len(found.samples):,} samples")
     churn = labelled(found, "churn")
     rows = report.evaluated(churn, GROCERIES_CUT)
@@ -110,7 +111,8 @@ def groceries(path: Path) -> Found:
     lines.append(report.rules_line(GROCERIES, first, streamed(first)))
     del found
     for number in HOUSEHOLDS:
-        small = followed(events(path, GROCERIES, by_category=True, customers=drawn(households, number)))
+        few = events(path, GROCERIES, by_category=True, customers=drawn(households, number))
+        small = followed(few, families=("churn",))
         lines.append(report.small_shop_line(number, GROCERIES, labelled(small, "churn")))
         say(f"{number} households")
     return Found(lines, [one._replace(name=f"churn, {one.name}") for one in qualities], segments)

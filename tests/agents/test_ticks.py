@@ -16,7 +16,7 @@ from streams.read_model import NoReadModel
 from streams.settings import Settings
 from tests.factories import NOON, event, item
 from tests.protocol.broker import Broker, Producer
-from tests.protocol.roles import CHANGELOG, NothingAdopted, Table
+from tests.protocol.roles import CHANGELOG, Table
 
 
 def engine_at(now: int) -> tuple[Engine, Broker]:
@@ -30,6 +30,13 @@ def engine_at(now: int) -> tuple[Engine, Broker]:
     agent = Engine(None, Settings(), log, table, NoReadModel(), clock, NothingAdopted())
     agent._triggers = 1
     return agent, broker
+
+
+class NothingAdopted:
+    """No page adopts anything here."""
+
+    async def for_pages(self, pages: Any) -> None:
+        """Do nothing."""
 
 
 class _AtOnce(Producer):

@@ -88,7 +88,7 @@ async def test_the_doctor_finds_nothing_where_all_is_well_and_says_what_is_not(
     kafka: Broker, prefix: str, tmp_path: Path
 ) -> None:
     async with deployed(kafka.url, prefix, tmp_path, MODEL_KEY="a key of the tests") as deployment:
-        worker = deployment.worker("one")
+        worker = deployment.worker("one", "all")
         worker.start()
         await deployment.publish([view(f"m-{number}", "user-1", wall_ms()) for number in range(20)])
         await deployment.at_rest()

@@ -31,12 +31,14 @@ import orjson
 from aiokafka import AIOKafkaProducer
 
 from streams import app, cli, faust_fixes
+from streams.agents import learn
 from streams.alignment import Alignment
 from streams.merge import FOR_EVER
 from streams.recovery import Recovery
 from streams.settings import load
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+CHECKPOINT_PACE = 10_000_000
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -117,6 +119,7 @@ def slow_down(seconds: float) -> None:
 def nursery() -> None:
     """Serve until the standard input ends."""
     importlib.import_module("journey.training")  # River, which a learner would load at each start
+    learn.PACE = CHECKPOINT_PACE  # type: ignore[misc]  # Final elsewhere; a test that waits for rest waits for these
     gc.freeze()
     while True:
         readable, _, _ = select.select([sys.stdin], [], [], 0.02)

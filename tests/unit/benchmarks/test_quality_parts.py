@@ -96,7 +96,7 @@ def test_a_generated_shop_is_followed_through_the_product() -> None:
     assert all(look.at % WEEK == 0 for look in found.looks)
     views = [click for click in found.clicks if click.customer.startswith(("u:", "a:"))]
     assert len(views) > 100
-    assert all(click.top is None for click in views)  # too few orders for a model
+    assert views[0].top is None  # before the first orders there is no model
 
 
 def test_the_blend_takes_the_trees_that_there_were_when_a_row_was_scored() -> None:

@@ -27,6 +27,9 @@ def near(kind: int, number: int) -> list[float]:
     return [rounded(money + chance("m", str(number))), rounded(visits + chance("v", str(number)))]
 
 
+SETTLED = 9_700  # rows: a start has just been, and the next is far away
+
+
 def taught(rows: int = 600, kinds: int = 3, key: str = "segments") -> SequentialKMeans:
     model = SequentialKMeans(TWO.names, TWO.rows, k=3, warmup=300, key=key)
     for number in range(rows):
@@ -107,14 +110,53 @@ def test_river_can_use_it_as_one_of_its_own() -> None:
     assert model.clone().state() == SequentialKMeans(TWO.names, TWO.rows, k=3, warmup=300).state()
 
 
-def test_the_segment_stays_until_another_is_nearer_by_a_tenth() -> None:
+def test_the_segment_stays_until_another_is_nearer_by_two_fifths() -> None:
     clusters = Clusters(("a",), [0.0], [1.0], [[0.0], [10.0]])
-    assert clusters.assign([5.2]) == 1
-    assert clusters.assign_sticky([5.2], 0) == 0  # 4.8 is no less than nine tenths of 5.2
-    assert clusters.assign_sticky([5.3], 0) == 1  # 4.7 is
-    assert clusters.assign_sticky([5.2], 0, margin=0.0) == 1
-    assert clusters.assign_sticky([5.2], None) == 1
-    assert clusters.assign_sticky([5.2], 7) == 1  # of a model with more segments
+    assert clusters.assign([6.2]) == 1
+    assert clusters.assign_sticky([6.2], 0) == 0  # 3.8 is no less than three fifths of 6.2
+    assert clusters.assign_sticky([6.3], 0) == 1  # 3.7 is
+    assert clusters.assign_sticky([6.2], 0, margin=0.0) == 1
+    assert clusters.assign_sticky([6.2], None) == 1
+    assert clusters.assign_sticky([6.2], 7) == 1  # of a model with more segments
+
+
+def moved(start: int, rows: int) -> SequentialKMeans:
+    """Return a model whose first rows were of two kinds, in one place but for little, and later ones of three."""
+    model = SequentialKMeans(TWO.names, TWO.rows, k=3, warmup=300)
+    for number in range(rows):
+        model.learn(near(number % (2 if number < start else 3), number), at=number * HOUR)
+    return model
+
+
+def test_a_bad_start_is_left_when_there_are_twice_as_many_rows() -> None:
+    before, after = moved(300, 599), moved(300, 600)
+    assert (before.starts, after.starts) == (1, 2)
+    assert (len(before.state()["buffer"]), after.state()["buffer"]) == (299, [])
+    found = sorted(after.raw_centres(), key=sum)
+    for centre, middle in zip(found, ([0.5, 0.5], [0.5, 9.5], [9.5, 9.5]), strict=True):
+        assert centre == pytest.approx(middle, abs=0.3)
+
+
+def test_centres_that_fit_stay_where_they_are_at_the_next_start() -> None:
+    assert taught(600).starts == taught(1_200).starts == 1
+
+
+def test_a_model_that_was_put_away_before_a_start_goes_on_as_the_other() -> None:
+    before = moved(300, 599)
+    back = SequentialKMeans.restore(before.state())
+    for model in (before, back):
+        model.learn(near(2, 599), at=599 * HOUR)
+    assert back.starts == 2
+    assert encode(back.state()) == encode(before.state())
+
+
+def test_segments_are_given_other_numbers_with_all_they_have() -> None:
+    model = taught()
+    before = model.state()
+    model.reorder((2, 0, 1))
+    after = model.state()
+    for part in ("centres", "rows", "shares"):
+        assert after[part] == [before[part][place] for place in (2, 0, 1)]
 
 
 def test_the_engines_half_assigns_as_the_learners_does() -> None:
@@ -141,22 +183,22 @@ def test_a_number_that_no_feature_can_have_is_not_learned() -> None:
 
 
 def test_ids_stay_when_centres_move_past_each_other() -> None:
-    model = taught()
+    model = taught(SETTLED)
     poor = model.assign(near(0, 1))
     for number in range(4_000):  # the poor become richer than the rich, little by little
         rise = 12.0 * number / 4_000
-        model.learn([value + rise for value in near(0, number)], at=(600 + number) * HOUR)
-        model.learn(near(1 + number % 2, number), at=(600 + number) * HOUR)
+        model.learn([value + rise for value in near(0, number)], at=(SETTLED + number) * HOUR)
+        model.learn(near(1 + number % 2, number), at=(SETTLED + number) * HOUR)
     assert poor is not None
     assert model.raw_centres()[poor][0] > 1.0
     assert model.assign(near(1, 1)) != poor
 
 
 def test_a_segment_that_nobody_is_in_for_a_week_starts_anew_at_the_farthest_prototype() -> None:
-    model = taught()
+    model = taught(SETTLED)
     dead = model.assign(near(2, 1))
     assert dead is not None
-    at, number = 600 * HOUR, 600
+    at, number = SETTLED * HOUR, SETTLED
     while model.shares[dead] >= 0.01:
         model.learn(near(number % 2, number), at)
         number += 1
@@ -173,15 +215,15 @@ def test_a_segment_that_nobody_is_in_for_a_week_starts_anew_at_the_farthest_prot
 
 
 def test_a_segment_that_is_used_again_in_time_stays_where_it_is() -> None:
-    model = taught()
+    model = taught(SETTLED)
     dead = model.assign(near(2, 1))
     assert dead is not None
-    number = 600
+    number = SETTLED
     while model.shares[dead] >= 0.01:
-        model.learn(near(number % 2, number), 600 * HOUR)
+        model.learn(near(number % 2, number), SETTLED * HOUR)
         number += 1
     while model.shares[dead] < 0.01:
-        model.learn(near(2, number), 600 * HOUR + DAY)
+        model.learn(near(2, number), SETTLED * HOUR + DAY)
         number += 1
     assert model.state()["low_since"] == [None] * 3
 
@@ -307,6 +349,21 @@ def test_names_that_fit_only_a_little_better_change_nothing() -> None:
         # 5.4² + 5.4² now, 4.6² + 4.6² the other way: 27 % less
         named = names.look([[5.4], [4.6]], at=day * DAY)
     assert named == ("high", "low")
+
+
+def test_centres_found_anew_get_the_numbers_whose_names_they_deserve() -> None:
+    names = Names(TWO)
+    names.look(RICH_POOR, at=0)
+    assert names.again(POOR_RICH) == (1, 0)
+    assert names.current == ("rich", "poor")
+    assert names.look(RICH_POOR, at=DAY) == ("rich", "poor")
+
+
+def test_a_name_that_fits_none_of_the_new_centres_leaves_its_number_to_another() -> None:
+    names = Names(TWO)
+    names.look(RICH_POOR, at=0)
+    assert names.again([[0.0, 9.0], [9.0, 9.0]]) == (1, 0)
+    assert names.current == ("rich", "busy")
 
 
 def test_without_segments_there_are_no_names() -> None:
