@@ -51,7 +51,9 @@ from streams.unread import Unread
 WORKERS: Final = {"worker": "ingest,engine", "learner": "learn"}
 WEEK: Final = 7 * DAY + HOUR
 LEARNED_LOOKS: Final = 4
-SHOP_RATE: Final = 2500.0  # events a second: fast enough for a minute, slow enough to watch
+SHOP_CUSTOMERS: Final = 700
+SHOP_DAYS: Final = 120  # so many that labels of 30 days come, and are learned from
+SHOP_RATE: Final = 1500.0  # events a second: fast enough for a minute, slow enough to watch
 SLICE: Final = 50
 PARTITIONS: Final = 4
 STAGES: Final = ("awareness", "interest", "evaluation", "purchase", "use", "loyalty", "churn")
@@ -219,7 +221,7 @@ class Demo:
 
     def _records(self, seen: Seen, skipped: Counter[str]) -> Iterator[RawRecord]:
         if self.source is None:
-            shop = open_shop(seed=self.seed)
+            shop = open_shop(seed=self.seed, customers=SHOP_CUSTOMERS, days=SHOP_DAYS)
             seen.total = shop.summary.published
             return iter(shop.records)
 

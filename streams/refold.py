@@ -140,7 +140,7 @@ async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], t
     async with AsyncExitStack() as stack:
         stack.push_async_callback(writer.stop)
         client = await stack.enter_async_context(consumer(target))
-        telling = _Telling(target, writer, await _highest(client, target))
+        telling = _Telling(target, writer, await _highest(target))
         waiting = [tp for tp in await partitions_of(client, target.topic(topics.JOURNAL)) if tp.partition in cuts]
         client.assign(waiting)
         for tp in waiting:
@@ -171,16 +171,20 @@ async def _fold(target: Settings, numbers: Sequence[int], ends: Sequence[int], t
 Place = tuple[int, int]  # position of an entry, number in it
 
 
-async def _highest(client: Any, target: Settings) -> dict[tuple[str, int], Place]:
-    """Return, of each family and journal partition, the place of the last sample that the topic has."""
+async def _highest(target: Settings) -> dict[tuple[str, int], Place]:
+    """Return, of each family and journal partition, the place of the last sample that the topic has.
+
+    Through a consumer of its own: one that is given other partitions and closed at once may wait for ever.
+    """
     found: dict[tuple[str, int], Place] = {}
-    tps = (await partitions_of(client, target.topic(topics.SAMPLES)))[: len(FAMILIES)]
-    async for tp, records in read_partitions(client, await spans_of(client, tps)):
-        for record in records:
-            journal, number, position, count = orjson.loads(record.value)["src"]
-            if journal == target.source:
-                name = (FAMILIES[tp.partition], number)
-                found[name] = max((position, count), found.get(name, (-1, -1)))
+    async with consumer(target) as client:
+        tps = (await partitions_of(client, target.topic(topics.SAMPLES)))[: len(FAMILIES)]
+        async for tp, records in read_partitions(client, await spans_of(client, tps)):
+            for record in records:
+                journal, number, position, count = orjson.loads(record.value)["src"]
+                if journal == target.source:
+                    name = (FAMILIES[tp.partition], number)
+                    found[name] = max((position, count), found.get(name, (-1, -1)))
     return found
 
 

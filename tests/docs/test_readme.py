@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streams.settings import PREFIX, Settings
+from streams.demo import SHOP_CUSTOMERS, SHOP_DAYS
 from streams.shop import open_shop
 from tests.docs.pages import blocks, marked, name_of, pages, text_of
 from tests.docs.test_links import commands
@@ -54,7 +55,7 @@ def test_every_command_has_its_row_and_no_other() -> None:
 def test_the_last_line_of_the_demo_adds_up_and_is_that_of_this_shop() -> None:
     (line,) = [line for block in blocks(README, "text") for line in block.splitlines() if line.startswith('{"events"')]
     told = json.loads(line)
-    shop = open_shop(seed=1).summary
+    shop = open_shop(seed=1, customers=SHOP_CUSTOMERS, days=SHOP_DAYS).summary
     assert told["events"] == told["accepted"] + told["dead_lettered"] + told["duplicates"] == shop.published
     assert (told["accepted"], told["duplicates"]) == (shop.accepted, shop.duplicates)
     assert told["dead_lettered"] == sum(shop.bad.values())

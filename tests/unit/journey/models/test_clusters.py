@@ -263,10 +263,10 @@ def test_a_prototype_is_nearest_to_itself(prototypes: Prototypes) -> None:
         assert prototypes.assign(row) == name
 
 
-def test_a_prototype_is_kept_until_another_is_nearer_by_a_tenth() -> None:
+def test_a_prototype_is_kept_until_another_is_nearer_by_two_fifths() -> None:
     assert TWO.assign([0.0, 4.6]) == "busy"
-    assert TWO.assign([0.0, 4.6], "poor") == "poor"
-    assert TWO.assign([0.0, 4.8], "poor") == "busy"
+    assert TWO.assign([0.0, 5.5], "poor") == "poor"
+    assert TWO.assign([0.0, 5.7], "poor") == "busy"
     assert TWO.assign([0.0, 4.6], "nobody") == "busy"
 
 
