@@ -89,33 +89,49 @@ def centres(found: Run) -> Centres | None:
     return None if payload is None else centres_of(payload)
 
 
-def groceries(path: Path) -> Found:
-    """Measure churn, segments, recommendations and rules on a panel of households, and churn in small shops."""
-    families = ("churn", "segments", "recs")
-    found = followed(events(path, GROCERIES, by_category=True), weekly=True, families=families)
-    say(f"{GROCERIES}: {len(found.samples):,} samples")
-    churn = labelled(found, "churn")
-    rows = report.evaluated(churn, GROCERIES_CUT)
+def churn(path: Path) -> Found:
+    """Measure churn on a panel of households."""
+    found = followed(events(path, GROCERIES, by_category=True), families=("churn",))
+    say(f"{GROCERIES}, churn: {len(found.samples):,} samples")
+    owned = labelled(found, "churn")
+    rows = report.evaluated(owned, GROCERIES_CUT)
     lines, qualities = report.probability_lines(
-        "churn", GROCERIES, rows, GROCERIES_CUT, below_batch=0.01, above_trivial=0.06, most_ece=0.03
+        "churn", GROCERIES, rows, GROCERIES_CUT, below_batch=0.01, above_trivial=0.06, most_ece=0.02
     )
-    lines += report.challenger_lines("churn", GROCERIES, churn, blended(found, "churn"), GROCERIES_CUT, BLEND)
-    households = {customer for customer, _ in churn}
-    lines += report.segment_lines(GROCERIES, found.looks, None, most_flips=0.07)
+    lines += report.challenger_lines("churn", GROCERIES, owned, blended(found, "churn"), GROCERIES_CUT, BLEND)
+    return Found(lines, [one._replace(name=f"churn, {one.name}") for one in qualities])
+
+
+def small(path: Path) -> Found:
+    """Measure churn in small shops: some of the same households."""
+    households = {record.key.decode() for record in events(path, GROCERIES)}
+    lines = []
+    for number in HOUSEHOLDS:
+        few = events(path, GROCERIES, by_category=True, customers=drawn(households, number))
+        lines.append(report.small_shop_line(number, GROCERIES, labelled(followed(few, families=("churn",)), "churn")))
+        say(f"{number} households")
+    return Found(lines, [])
+
+
+def tills(path: Path) -> Found:
+    """Measure segments of a shop without clicks: the same households."""
+    found = followed(events(path, GROCERIES, by_category=True), weekly=True, families=("segments",))
+    say(f"{GROCERIES}, segments: {len(found.samples):,} samples")
+    lines = report.segment_lines(GROCERIES, found.looks, None, most_flips=0.07)
     today, observed = centres(found), of_family(found, "segments")
     if today is not None:
         lines.append(report.squares_line(GROCERIES, observed, today, 1.10))
-    segments = report.segments_of(observed, today)
-    lines += report.basket_lines(GROCERIES, found, above_popular=0.07, share=BASKETS_LOOKED_AT)
+    return Found(lines, [], report.segments_of(observed, today))
+
+
+def baskets(path: Path) -> Found:
+    """Measure recommendations and rules on the baskets of the same households."""
+    found = followed(events(path, GROCERIES, by_category=True), families=("recs",))
+    say(f"{GROCERIES}, baskets: {len(found.samples):,} samples")
+    lines = report.basket_lines(GROCERIES, found, above_popular=0.07, share=BASKETS_LOOKED_AT)
     first = [sorted({item[0] for item in sample["items"]}) for _, sample in of_family(found, "recs")][: report.BASKETS]
     lines.append(report.rules_line(GROCERIES, first, streamed(first)))
-    del found
-    for number in HOUSEHOLDS:
-        few = events(path, GROCERIES, by_category=True, customers=drawn(households, number))
-        small = followed(few, families=("churn",))
-        lines.append(report.small_shop_line(number, GROCERIES, labelled(small, "churn")))
-        say(f"{number} households")
-    return Found(lines, [one._replace(name=f"churn, {one.name}") for one in qualities], segments)
+    return Found(lines, [])
 
 
 def clicks(path: Path) -> Found:
@@ -210,7 +226,8 @@ def shop(_: Path) -> Found:
 
 
 PARTS: Final[dict[str, Callable[[Path], Found]]] = {
-    "groceries": groceries, "clicks": clicks, "records": records, "shop": shop,
+    "churn": churn, "small": small, "tills": tills, "baskets": baskets, "clicks": clicks, "records": records,
+    "shop": shop,
 }  # fmt: skip
 
 

@@ -15,7 +15,10 @@ from typing import Any, Final, NamedTuple
 
 import journey
 from journey.errors import BadRowError, BadSnapshotError
-from journey.samples import FAMILIES, position_of
+from journey.models.assign import CLASS
+from journey.models.baskets import Baskets
+from journey.models.rate import Rate
+from journey.samples import FAMILIES, SCHEMAS, position_of
 
 EVERY: Final = 7  # samples to a version of the champion,
 CHALLENGES: Final = 10  # of the challenger,
@@ -40,6 +43,20 @@ class Fit(NamedTuple):
 def drawn() -> dict[str, Any]:
     """Return what no second run gives again, as a fit by a library need not."""
     return {"drawn": os.urandom(8).hex()}
+
+
+def loadable(family: str) -> dict[str, Any]:
+    """Return what an engine needs to load a model of a family: else nothing is adopted."""
+    schema = f"{family}/1"
+    rate = Rate(2, 1).state()
+    states: dict[str, dict[str, Any]] = {
+        "churn": rate, "intent": rate, "recs": Baskets().published(0),
+        "segments": {"class": CLASS, "names": ["rec"], "means": [0.0], "variances": [1.0], "centres": [[0.0]]},
+    }  # fmt: skip
+    return {
+        "schema": schema, "names": list(SCHEMAS[schema]), "state": states.get(family, {}), "fallback": rate,
+        "segment_names": ["all"], "labels": 0, "trust": "trusted",
+    }  # fmt: skip
 
 
 class Counting:
@@ -72,8 +89,8 @@ class Counting:
 
     def _made(self, model: str, version: int, role: str, at: int) -> Publication:
         payload = {
-            "role": role, "class": "counting/1", "count": self.count, "sum": self.sum, "w": [0.5, self.count / 7],
-            "fits": list(self.fits),
+            **loadable(self.family), "role": role, "class": "counting/1", "count": self.count, "sum": self.sum,
+            "w": [0.5, self.count / 7], "fits": list(self.fits),
         }  # fmt: skip
         metrics = {
             "labels": self.count, "auc": 0.75, "auc_low": 0.7, "auc_high": 0.8, "log_loss": 0.25,

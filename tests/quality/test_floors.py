@@ -35,14 +35,14 @@ def test_segments_of_a_generated_shop_agree_with_what_was_planted_and_keep_their
     assert ceilings.swapped_names(known) == 0
 
 
-@pytest.mark.parametrize("part", ["clicks", "records", "groceries"])
+@pytest.mark.parametrize("part", sorted(benchmark.PARTS.keys() - {"shop"}))
 def test_what_was_asked_for_on_real_events_is_reached(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = data.folder() if "JOURNEY_DATA" in os.environ else None
     if path is None:
         pytest.skip(f"not measured on real events: JOURNEY_DATA names no folder that has {', '.join(data.FILES)}")
     monkeypatch.setattr(benchmark, "say", lambda _text: None)
     lines = benchmark.PARTS[part](Path(path)).lines
-    assert len([line for line in lines if line.reached]) >= 5
+    assert len([line for line in lines if line.reached]) >= 1
     assert [
         (line.slot, line.data, line.figure, line.value.shown(line.digits)) for line in lines if line.reached is False
     ] == []
