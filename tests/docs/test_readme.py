@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from streams.settings import PREFIX, Settings
 from streams.demo import SHOP_CUSTOMERS, SHOP_DAYS
+from streams.settings import PREFIX, Settings
 from streams.shop import open_shop
 from tests.docs.pages import blocks, marked, name_of, pages, text_of
 from tests.docs.test_links import commands
