@@ -51,8 +51,8 @@ from streams.unread import Unread
 WORKERS: Final = {"worker": "ingest,engine", "learner": "learn"}
 WEEK: Final = 7 * DAY + HOUR
 LEARNED_LOOKS: Final = 4
-SHOP_CUSTOMERS: Final = 600
-SHOP_DAYS: Final = 105  # so many that labels of 30 days come, and are learned from
+SHOP_CUSTOMERS: Final = 500
+SHOP_DAYS: Final = 100  # so many that labels of 30 days come, and are learned from
 SHOP_RATE: Final = 1200.0  # events a second: fast enough for a minute, slow enough to watch
 SLICE: Final = 50
 PARTITIONS: Final = 4

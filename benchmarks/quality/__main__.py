@@ -50,6 +50,7 @@ RECORDS_CUT: Final = moment("2017-10-01")  # of 1997
 QUARTER: Final = 90 * DAY
 RECORDS_CUSTOMERS: Final = 2357  # as many as in the sample that was published
 HOUSEHOLDS: Final = (50, 100, 300)
+NEWEST: Final = 2_500  # rows: an eighth of 20,000, as many as segments see of so many baskets
 BASKETS_LOOKED_AT: Final = 0.2
 SEEDS: Final = (1, 2, 3)
 SETTLED: Final = 90  # days of a generated shop, which begins with no customers
@@ -120,7 +121,7 @@ def tills(path: Path) -> Found:
     lines = report.segment_lines(GROCERIES, found.looks, None, most_flips=0.07)
     today, observed = centres(found), of_family(found, "segments")
     if today is not None:
-        lines.append(report.squares_line(GROCERIES, observed, today, 1.10))
+        lines += [report.squares_line(GROCERIES, observed, today, 1.10, rows) for rows in (report.RECENT_ROWS, NEWEST)]
     return Found(lines, [], report.segments_of(observed, today))
 
 

@@ -277,18 +277,16 @@ def segment_lines(
     return lines
 
 
-def squares_line(data: str, owned: Sequence[Owned], today: Centres, most: float) -> Line:
-    """Return the sum of squares of the streaming centres over that of batch k-means, on the newest 20,000 rows."""
+def squares_line(data: str, owned: Sequence[Owned], today: Centres, most: float, newest: int = RECENT_ROWS) -> Line:
+    """Return the sum of squares of the streaming centres over that of batch k-means, on the newest rows."""
     columns = [SCHEMAS["segments/1"].index(name) for name in today.features]
-    recent = owned[-RECENT_ROWS:]
+    recent = owned[-newest:]
     rows = [[sample["x"][column] for column in columns] for _, sample in recent]
     ours, batch = ceilings.against_batch(rows, today)
     resampling = Resampling([customer for customer, _ in recent])
     found = resampling.figure(ceilings.ratio(ours, batch))
-    return Line(
-        "segments", data, len(rows), "sum of squares / batch k-means", found, None, "1", f"≤ {most:g}",
-        found.value <= most,
-    )  # fmt: skip
+    name = f"sum of squares / batch k-means, newest {newest:,} rows"
+    return Line("segments", data, len(rows), name, found, None, "1", f"≤ {most:g}", found.value <= most)
 
 
 def segments_of(owned: Sequence[Owned], today: Centres | None) -> SegmentsAudit:

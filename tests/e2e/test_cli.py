@@ -135,18 +135,20 @@ def _event(event: dict[str, Any]) -> RawRecord:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(420)  # two processes of tests share the cores with its four
 async def test_the_demo_ends_by_itself_with_an_identical_replay(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streams.cli", "demo", "--rate", "0",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 170)
+    out, err = await asyncio.wait_for(process.communicate(), 400)
     assert process.returncode == 0, err.decode()[-2000:]
     last = orjson.loads(out.splitlines()[-1])
     assert list(last) == [
-        "events", "accepted", "dead_lettered", "duplicates", "customers", "triggers", "seconds", "events_per_second",
-        "p50_ms", "p99_ms", "replay",
+        "events", "accepted", "dead_lettered", "duplicates", "customers", "triggers", "seconds", "segments", "labels",
+        "models_adopted", "triggers_by_models", "events_per_second", "p50_ms", "p99_ms", "replay",
     ]  # fmt: skip
+    assert min(last["segments"], last["labels"], last["models_adopted"], last["triggers_by_models"]) > 0
     assert last["replay"] == "identical"
     assert last["events"] == last["accepted"] + last["dead_lettered"] + last["duplicates"] >= 20_000
     assert min(last["dead_lettered"], last["duplicates"], last["triggers"]) > 100

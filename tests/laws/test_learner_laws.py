@@ -110,7 +110,8 @@ class TestLearner:
 
     def test_a_damaged_state_is_refused(self, family: str) -> None:
         state = new_learner(family).state()
-        for damage in ({"family": "none"}, {"models": {}}, {"applied": None}):
+        damages: tuple[dict[str, Any], ...] = ({"family": "none"}, {"models": {}}, {"applied": None})
+        for damage in damages:
             with pytest.raises(BadSnapshotError):
                 restore_learner({**state, **damage})
 
