@@ -113,7 +113,7 @@ def _pid(worker: Process) -> int:
 @contextmanager
 def both(settings: Settings, directory: Path, roles: Sequence[str] = ROLES) -> Iterator[dict[str, Process]]:
     """Yield a worker for each role of a deployment, by role."""
-    told = settings.model_dump(exclude={"instance_id"})
+    told = settings.model_dump(exclude_none=True)
     environment = {f"JOURNEY_{name.upper()}": str(value) for name, value in told.items()}
     with ExitStack() as ending:
         yield {
