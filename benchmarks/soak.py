@@ -114,7 +114,7 @@ async def run(settings: Settings, directory: Path, rate: float, minutes: float) 
         await publisher.publish(_carts(made.carts, minutes))
     addresses = {role: f"127.0.0.1:{_free_port()}" for role in ROLES}
     with ExitStack() as ending:
-        told = settings.model_dump(exclude={"instance_id"})
+        told = settings.model_dump(exclude_none=True)
         for role, address in addresses.items():
             environment = {f"JOURNEY_{name.upper()}": str(value) for name, value in told.items()}
             environment["JOURNEY_HTTP"] = address

@@ -129,7 +129,7 @@ def baskets(path: Path) -> Found:
     """Measure recommendations and rules on the baskets of the same households."""
     found = followed(events(path, GROCERIES, by_category=True), families=("recs",))
     say(f"{GROCERIES}, baskets: {len(found.samples):,} samples")
-    lines = report.basket_lines(GROCERIES, found, above_popular=0.07, share=BASKETS_LOOKED_AT)
+    lines = report.basket_lines(GROCERIES, found, above_popular=0.07, least_new=0.235, share=BASKETS_LOOKED_AT)
     first = [sorted({item[0] for item in sample["items"]}) for _, sample in of_family(found, "recs")][: report.BASKETS]
     lines.append(report.rules_line(GROCERIES, first, streamed(first)))
     return Found(lines, [])

@@ -317,15 +317,20 @@ def recommender_of(snapshots: Mapping[tuple[str, int], Any]) -> Callable[[Sample
     return found
 
 
-def basket_lines(data: str, run: Run, *, above_popular: float, share: float = 1.0) -> list[Line]:
+def basket_lines(
+    data: str, run: Run, *, above_popular: float, least_new: float = 0.0, share: float = 1.0
+) -> list[Line]:
     """Return recall at ten of the next basket, of all of it and of what was new to the customer."""
     found = ceilings.next_baskets(of_family(run, "recs"), recommender_of(run.snapshots), share)
     lines = []
-    for name, each, goal in (("recall@10", found.all, above_popular), ("recall@10, new in 90 days", found.new, None)):
+    for name, each, above, asked in (
+        ("recall@10", found.all, above_popular, 0.0),
+        ("recall@10, new in 90 days", found.new, 0.0, least_new),
+    ):
         ours, rows = _of(found.customers, each[ceilings.CHAMPION])
         popular, _ = _of(found.customers, each[ceilings.POPULAR])
         personal, _ = _of(found.customers, each[ceilings.PERSONAL])
-        least = popular.value + (goal or 0.0)
+        least = max(popular.value + above, asked)
         lines.append(
             Line(
                 "recs", data, rows, name, ours, popular, f"personal + popular {personal.value:.3f}", f"≥ {least:.3f}",
