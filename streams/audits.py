@@ -369,7 +369,7 @@ def centres_of(payload: Mapping[str, Any]) -> Centres | None:
     if not state["centres"]:
         return None
     inverses = [inverse(variance) for variance in state["variances"]]
-    return Centres(state["names"], state["centres"], state["means"], inverses, payload["labels"])
+    return Centres(state["names"], state["centres"], state["means"], inverses, payload["segment_names"])
 
 
 class Proposal(NamedTuple):

@@ -87,7 +87,7 @@ def newest(found: Run, model: str) -> Any:
 def centres(found: Run) -> Centres | None:
     """Return the segments as they were at the end of a run."""
     payload = newest(found, "segments")
-    return None if payload is None else centres_of({**payload, "labels": payload["segment_names"]})
+    return None if payload is None else centres_of(payload)
 
 
 def churn(path: Path) -> Found:

@@ -204,10 +204,10 @@ class TestSegments:
 
     def test_a_published_model_tells_its_centres(self) -> None:
         state = {"names": ["freq"], "centres": [[1.0]], "means": [2.0], "variances": [4.0]}
-        assert audits.centres_of({"state": state, "labels": ["loyal"]}) == Centres(
+        assert audits.centres_of({"state": state, "segment_names": ["loyal"]}) == Centres(
             ["freq"], [[1.0]], [2.0], [0.5], ["loyal"]
         )
-        assert audits.centres_of({"state": state | {"centres": []}, "labels": []}) is None
+        assert audits.centres_of({"state": state | {"centres": []}, "segment_names": []}) is None
 
     def test_the_same_rows_give_the_same_audit_and_the_same_picture(self) -> None:
         one, other = (audits.audit_segments(cloud(), FEATURES, centres()) for _ in range(2))
