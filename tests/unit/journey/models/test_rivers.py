@@ -55,13 +55,14 @@ class TestValues:
             [[1], [2]], {}, {"b": 1, "a": 2}, {1: "one", 2.5: "more", None: 0, (1, "x"): [3], False: {}}, {3, 1, 2},
             {"b", "a"}, {(1, 2), (0, 3)}, frozenset({"x"}), Counter("abca"), deque([1, 2, 3], maxlen=3), deque([1]),
         ],
-        ids=repr,
+        ids=lambda value: type(value).__name__,  # not its repr: a set's would name another test in every process
     )  # fmt: skip
     def test_what_consists_of_numbers_texts_and_containers_comes_back(self, value: object) -> None:
         back = through_json(value)
         assert back == value
         assert type(back) is type(value)
-        assert repr(back) == repr(value)  # also the order of insertion and the sign of zero
+        if not isinstance(value, set):
+            assert repr(back) == repr(value)  # also the order of insertion and the sign of zero
 
     def test_numbers_that_json_has_no_word_for_come_back(self) -> None:
         not_a_number, most, least = through_json([math.nan, math.inf, -math.inf])
