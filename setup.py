@@ -15,7 +15,7 @@ from setuptools import setup
 MODULES = [
     *(f"journey/{name}.py" for name in (
         "aggregates", "engine", "entries", "events", "ids", "journeys", "learning", "stages", "state", "timers",
-        "triggers",
+        "triggers", "models/base", "models/progress",
     )),
     "streams/arrivals.py",
     "streams/plain.py",

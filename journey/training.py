@@ -655,6 +655,7 @@ class RecsLearner(Learner):
         self.neighbours, self.factors = Neighbours(), Factors()
         self.hits: dict[str, list[list[float]]] = {}  # ranking: day, recall of its ten
         self.ranked: dict[str, State] = {}  # what was published last
+        self._intervals: dict[str, list[float | None]] = {}  # of recall, by ranking
         self._asked: dict[str, Any] = {}
         self._rows_then = 0
 
@@ -711,7 +712,9 @@ class RecsLearner(Learner):
 
     def _figures(self, name: str) -> dict[str, Any]:
         known = [(int(day), hit) for day, hit in self.hits.get(name, ())]
-        low, high = (mean_interval(known) if len(known) > 1 else None) or (None, None)
+        if self._is_time(f"interval/{name}", WEEK):
+            self._intervals[name] = list((mean_interval(known) if len(known) > 1 else None) or (None, None))
+        low, high = self._intervals[name]
         return {
             "labels": self.taken, "compared": len(known), "recall": self._recall(name), "recall_low": low,
             "recall_high": high, "baseline_recall": self._recall("popular"),
@@ -740,6 +743,7 @@ class RecsLearner(Learner):
             "baskets": self.baskets.state(), "neighbours": self.neighbours.state(), "factors": self.factors.state(),
             "hits": {name: list(known) for name, known in self.hits.items()},
             "ranked": dict(self.ranked), "rows_then": self._rows_then,
+            "intervals": {name: list(lies) for name, lies in self._intervals.items()},
         }  # fmt: skip
 
     def _retold(self, state: State) -> None:
@@ -747,6 +751,7 @@ class RecsLearner(Learner):
         self.neighbours, self.factors = Neighbours.restore(state["neighbours"]), Factors.restore(state["factors"])
         self.hits = {name: [list(hit) for hit in known] for name, known in state["hits"].items()}
         self.ranked, self._asked, self._rows_then = dict(state["ranked"]), {}, int(state["rows_then"])
+        self._intervals = {name: list(lies) for name, lies in state["intervals"].items()}
 
 
 # ---- lifetime value --------------------------------------------------------------------------------------------------

@@ -7,21 +7,23 @@ import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from aiokafka import TopicPartition
 
-from journey.samples import FAMILIES
+from journey.samples import FAMILIES, SCHEMA_OF
 from streams import topics
 from streams.collector import calm
 from streams.errors import SnapshotError
-from streams.logs import consumer, read_all, read_partitions, spans_of
+from streams.logs import consumer, end_offsets, read_all, read_partitions, spans_of
 from streams.settings import Settings
 from streams.snapshots import digest, keys_of, payload_of, read, version_of
 
 FITS: Final = ("clv",)  # what is fitted by a batch library, and decided once
 FITTED: Final = ".boosted"
+SHARES: Final = (("churn", "segments", "value"), ("intent", "recs"))  # what takes about as long, side by side
+FEW: Final = 3_000  # samples that are learned before a second process has loaded River
 
 
 @dataclass
@@ -32,33 +34,50 @@ class Relearned:
     different: list[str] = field(default_factory=list)
 
 
-# what takes about as long, learned side by side
-SHARES: Final = (("churn", "segments", "value"), ("intent", "recs"))
+Published = dict[tuple[str, int], "Version"]
+
+
+class Version(NamedTuple):
+    """What was published under a name: the digests of all of it, and the content of the first, of fits."""
+
+    family: str
+    digests: set[str]
+    content: dict[str, Any]
 
 
 async def relearn(settings: Settings) -> Relearned:
     """Learn all samples again from the first one, and compare every version that comes of them with the published one.
 
     Batch fits are taken as they were published. Versions of samples that
-    retention took cannot be compared; neither can those of other epochs. Runs
-    in two processes of its own.
+    retention took cannot be compared; neither can those of other epochs. A
+    family of which nothing was published has nothing to compare. Runs in one
+    or two processes of its own.
     """
+    published = await _published(settings)
+    families = {one.family for one in published.values()}
+    if not families:
+        return Relearned()
+    topic = settings.topic(topics.SAMPLES)
+    ends = await end_offsets(settings, topic)
+    few = sum(ends.values()) < FEW
+    wanted = [tuple(one for one in share if one in families) for share in ((FAMILIES,) if few else SHARES)]
+    shares = [share for share in wanted if share]
     loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(len(SHARES), multiprocessing.get_context("spawn")) as pool:
-        found = await asyncio.gather(*(loop.run_in_executor(pool, _in_process, settings, share) for share in SHARES))
+    with ProcessPoolExecutor(len(shares), multiprocessing.get_context("spawn")) as pool:
+        running = [loop.run_in_executor(pool, _in_process, settings, share, published) for share in shares]
+        found = await asyncio.gather(*running)
     return Relearned(sum(one.models for one in found), sorted(name for one in found for name in one.different))
 
 
-def _in_process(settings: Settings, families: tuple[str, ...]) -> Relearned:
+def _in_process(settings: Settings, families: tuple[str, ...], published: Published) -> Relearned:
     calm()
-    return asyncio.run(learned_again(settings, families))
+    return asyncio.run(learned_again(settings, families, published))
 
 
-async def learned_again(settings: Settings, families: tuple[str, ...] = FAMILIES) -> Relearned:
+async def learned_again(settings: Settings, families: tuple[str, ...], published: Published) -> Relearned:
     """Learn the samples of some families again, in this process."""
     from journey.training import Fit, Publication, new_learner  # loads River
 
-    published = await _published(settings)
     topic = settings.topic(topics.SAMPLES)
     found = Relearned()
     learners = {family: new_learner(family) for family in families}
@@ -69,7 +88,7 @@ async def learned_again(settings: Settings, families: tuple[str, ...] = FAMILIES
         if known is None:
             return  # it is about to be published
         found.models += 1
-        if payload is not None and known[0] != {digest(payload)}:
+        if payload is not None and known.digests != {digest(payload)}:
             found.different.append(f"{one.model}/{number}")
 
     def follow(learner: Any, outcomes: list[Any]) -> bool:
@@ -81,7 +100,7 @@ async def learned_again(settings: Settings, families: tuple[str, ...] = FAMILIES
                 if known is None:
                     return False  # it is being decided; what follows from it is not known yet
                 compare(one, None)
-                if not follow(learner, learner.fitted(one, known[1])):
+                if not follow(learner, learner.fitted(one, known.content)):
                     return False
         return True
 
@@ -97,19 +116,22 @@ async def learned_again(settings: Settings, families: tuple[str, ...] = FAMILIES
     return found
 
 
-async def _published(settings: Settings) -> dict[tuple[str, int], tuple[set[str], dict[str, Any]]]:
-    """Return the digests of every version that is signed with our key, and what is in fits: of several the first."""
-    found: dict[tuple[str, int], tuple[set[str], dict[str, Any]]] = {}
-    keys = keys_of(settings)
+async def _published(settings: Settings) -> Published:
+    """Return every version of this epoch that is signed with our key."""
+    found: Published = {}
+    keys, families = keys_of(settings), {schema: family for family, schema in SCHEMA_OF.items()}
     async for record in read_all(settings, settings.topic(topics.MODELS)):
         if record.value is None:
             continue
         try:
             snapshot = read(record.value, keys)
+            family = families.get(str(snapshot.envelope["schema"]))
+            if family is None:
+                continue  # of a schema that nothing is learned by any more
             is_fit = snapshot.model in FITS or snapshot.model.endswith(FITTED)
             content = payload_of(snapshot) if is_fit else {}
-            digests, _ = found.setdefault((snapshot.model, snapshot.version), (set(), content))
-            digests.add(snapshot.sha256)
+            one = found.setdefault((snapshot.model, snapshot.version), Version(family, set(), content))
+            one.digests.add(snapshot.sha256)
         except SnapshotError:
             continue  # an adoption of it would have stopped the fold
     return found

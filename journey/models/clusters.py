@@ -12,12 +12,16 @@ from collections.abc import Mapping, Sequence
 from math import dist
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from river import base
 
 from journey.errors import BadSnapshotError
 from journey.events import DAY
 from journey.models.assign import CLASS, MARGIN, SHOP, Clusters, Prototypes, check, inverse, numbers, scaled
 from journey.models.base import Row, State, chance, vector
+
+_Column = NDArray[np.float64]
 
 RESTARTS: Final = 8
 ROUNDS: Final = 15
@@ -41,14 +45,14 @@ def lloyd(rows: Sequence[Row], start: Sequence[Row], rounds: int = ROUNDS) -> tu
     ----------
     Lloyd (1982), "Least squares quantization in PCM", IEEE Transactions on Information Theory.
     """
+    columns, many = _columns(rows), len(start)
     centres = [[float(value) for value in centre] for centre in start]
     for _ in range(rounds):
-        groups: list[list[Row]] = [[] for _ in centres]
-        for row in rows:
-            groups[_nearest(centres, row)].append(row)
+        nearest = np.argmin([_squares(columns, centre) for centre in centres], axis=0)
+        counts = np.bincount(nearest, minlength=many).tolist()
+        sums = [np.bincount(nearest, weights=column, minlength=many).tolist() for column in columns]
         moved = [
-            [math.fsum(column) / len(group) for column in zip(*group, strict=True)] if group else centre
-            for group, centre in zip(groups, centres, strict=True)
+            [column[at] / counts[at] for column in sums] if counts[at] else centre for at, centre in enumerate(centres)
         ]
         if moved == centres:
             break
@@ -58,11 +62,20 @@ def lloyd(rows: Sequence[Row], start: Sequence[Row], rounds: int = ROUNDS) -> tu
 
 def sum_of_squares(rows: Sequence[Row], centres: Sequence[Row]) -> float:
     """Return the sum of the squared distances of rows to their nearest centres."""
-    total = 0.0
-    for row in rows:
-        near = centres[_nearest(centres, row)]
-        for value, there in zip(row, near, strict=True):
-            total += (value - there) * (value - there)
+    columns = _columns(rows)
+    return math.fsum(np.min([_squares(columns, centre) for centre in centres], axis=0).tolist())
+
+
+def _columns(rows: Sequence[Row]) -> list[_Column]:
+    return [np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)]
+
+
+def _squares(columns: Sequence[_Column], centre: Row) -> _Column:
+    """Return the squared distance of each row: column by column, so that the order of the sum is the same anywhere."""
+    total = np.zeros(len(columns[0]))
+    for column, there in zip(columns, centre, strict=True):
+        off = column - there
+        total += off * off
     return total
 
 
@@ -79,23 +92,15 @@ def seeds(rows: Sequence[Row], k: int, key: str) -> list[Row]:
     ----------
     Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding", SODA.
     """
+    columns = _columns(rows)
     drawn = [rows[int(chance(key, "0") * len(rows))]]
-    near = [_square(drawn[0], row) for row in rows]
+    near = _squares(columns, drawn[0])
     while len(drawn) < k:
-        total = math.fsum(near)
-        left = chance(key, str(len(drawn))) * total
-        at = 0
-        while at < len(rows) - 1 and left >= near[at]:
-            left -= near[at]
-            at += 1
-        drawn.append(rows[at])
-        near = [min(before, _square(rows[at], row)) for before, row in zip(near, rows, strict=True)]
+        sums = np.cumsum(near)  # one by one, in their order
+        left = chance(key, str(len(drawn))) * float(sums[-1])
+        drawn.append(rows[min(len(rows) - 1, int(np.searchsorted(sums, left, side="right")))])
+        near = np.minimum(near, _squares(columns, drawn[-1]))
     return drawn
-
-
-def _square(one: Row, other: Row) -> float:
-    away = dist(one, other)
-    return away * away
 
 
 class SequentialKMeans(base.Clusterer):
