@@ -34,7 +34,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import faust
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
@@ -77,11 +77,12 @@ before_waiting: list[Callable[[Any], None]] = []
 # stand where they go on, before they are resumed
 after_recovery: list[Callable[[Any, dict[Any, int]], None]] = []
 _fetch: dict[str, int] = {}
-_pace = {"s": 0.0}  # least time between two fetches of Faust's consumers from one node
+_pace = {"s": 0.0}  # least time between two fetches from one node: of Faust's consumers, and of all that found nothing
 _installed: dict[str, Any] = {}
 left_out: set[str] = set()  # names of corrections that are not installed, for tests that show what they cure
 # by a consumer's subscriptions, the one thing that it and its fetcher share: node and when to fetch from it again
 _paces: WeakKeyDictionary[Any, dict[int, float]] = WeakKeyDictionary()
+_of_faust: WeakSet[Any] = WeakSet()
 _begins: dict[str, dict[Any, int]] = {}  # app: where each source partition is read from in this assignment
 
 
@@ -365,7 +366,7 @@ def _create_worker_consumer(self: Any, loop: Any) -> Any:
             msg = f"aiokafka's consumer has no setting {name}: install the locked version"
             raise FaustVersionError(msg)
         setattr(consumer, f"_{name}", value)
-    _paces[consumer._subscription] = {}
+    _of_faust.add(consumer._subscription)
     return consumer
 
 
@@ -376,14 +377,24 @@ async def _paced_fetch(self: Any, assignment: Any, node_id: int, request: Any) -
     CPU for a request about 40 partitions. Without a pace there is a round for
     nearly each record as soon as some hundred come in a second. A backlog
     does not wait: what one fetch brings of it takes longer than the pace.
+
+    A broker that answers at once that there is nothing new, as imitations do,
+    is asked again at that pace by every consumer.
     """
-    due = _paces.get(self._subscriptions)
-    if due is not None and _pace["s"]:
-        clock = asyncio.get_running_loop().time
-        wait = due.get(node_id, 0.0) - clock()
-        if wait > 0:
+    clock = asyncio.get_running_loop().time
+    due = _paces.setdefault(self._subscriptions, {})
+    wait = due.get(node_id, 0.0) - clock()
+    if wait > 0:
+        try:
             await asyncio.sleep(wait)
-            if not assignment.active:
-                return False
-        due[node_id] = clock() + _pace["s"]
-    return bool(await _installed["fetch"](self, assignment, node_id, request))
+        except asyncio.CancelledError:
+            return False  # as aiokafka's own fetch: its consumer is being closed, and would end with this error
+        if not assignment.active:
+            return False
+    begin = clock()
+    if self._subscriptions in _of_faust:
+        due[node_id] = begin + _pace["s"]
+    found = bool(await _installed["fetch"](self, assignment, node_id, request))
+    if not found and clock() - begin < _pace["s"]:
+        due[node_id] = begin + _pace["s"]
+    return found
