@@ -371,7 +371,8 @@ class Demo:
         while True:
             self.console.print(
                 f"{seen.now}: {seen.sent:,} events, lag {seen.lag:,}, {seen.triggers:,} triggers, "
-                f"{len(seen.letters):,} dead letters"
+                f"{len(seen.letters):,} dead letters",
+                soft_wrap=True,
             )
             await asyncio.sleep(3)
 

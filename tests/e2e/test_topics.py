@@ -61,7 +61,7 @@ async def test_topics_are_created_once_as_the_catalogue_says(kafka: Broker, pref
         assert await admin.ensure() == []
     control, table = settings.topic(topics.CONTROL), topics.changelog(settings)
     full = settings.topic
-    fixed = dict.fromkeys((control, full(topics.CONFIG), full(topics.MODELS)), 1)
+    fixed = dict.fromkeys((control, full(topics.CONFIG), full(topics.MODELS), full(topics.ALARMS)), 1)
     fixed |= dict.fromkeys((full(topics.SAMPLES), full(topics.CHECKPOINTS)), topics.FAMILIES)
     assert counts == {topic.name: fixed.get(topic.name, 3) for topic in topics.catalogue(settings)}
     async with broker_of(settings) as client:
