@@ -163,6 +163,8 @@ async def measure(bench: Bench, redis_url: str | None) -> report.Figures:
     run, settings = runs[ROUNDS // 2]
     spread = (runs[0][0], runs[-1][0])
     del runs
+    say(f"journey engine with all models: {len(bench.records):,} events")
+    with_models = await learning.measure(bench.settings("models"), bench.records, bench.directory, bench.broker)
     say("raw loop")
     loops = await bench.raw_loop(settings)
     say("replay and verify")
@@ -205,7 +207,7 @@ async def measure(bench: Bench, redis_url: str | None) -> report.Figures:
     engine = profiles.of_engine(run.pages, 0, max(1, round(len(run.pages) / run.groups)))
     return report.Figures(
         run=run, spread=spread, loops=loops, faust=faust, quix=quix, wide=wide, replay=replayed, verdict=verdict,
-        with_redis=with_redis, ingest=ingest, engine=engine,
+        with_models=with_models, with_redis=with_redis, ingest=ingest, engine=engine,
         bytes_per_event=statistics.mean(len(record.value) for record in bench.records),
         customers=len({record.key for record in bench.records}),
     )  # fmt: skip

@@ -25,14 +25,15 @@ from journey.scoring import Library, load
 from journey.training import Publication, new_learner
 from streams import topics
 from streams.appends import Log
-from streams.logs import end_offsets
+from streams.logs import end_offsets, read_all
 from streams.raw import RawRecord
 from streams.settings import Settings
 from streams.shop import generate
 from streams.snapshots import RECORD_HEADERS, keys_of, record_key, sign
 from streams.snapshots import read as read_snapshot
 
-CUSTOMERS: Final = 300  # of the shop that models are trained on beforehand
+CUSTOMERS: Final = 300  # of the shop that models are trained on beforehand,
+DAYS: Final = 180  # and for how long
 ROLES: Final = ("ingest", "engine", "learn")
 REPEATS: Final = 3
 BATCH: Final = 900_000
@@ -46,6 +47,8 @@ class Learning:
     samples: int
     fold_without: float  # us an event, no model in force
     fold_with: float
+    shop_without: float  # the same over a half year of a shop, where timers score as well
+    shop_with: float
     champions: dict[str, float]  # us a sample, of the model alone
     families: dict[str, float]  # us a sample, with challengers, figures and publications
     adopt_ms: dict[str, float]  # until a version is verified, decoded and in force
@@ -53,7 +56,7 @@ class Learning:
 
 def trained() -> Run:
     """Return a shop's half year, learned: where its newest champions come from."""
-    return run(generate(seed=1, customers=CUSTOMERS, days=180))
+    return run(generate(seed=1, customers=CUSTOMERS, days=DAYS))
 
 
 def champions(shop: Run) -> list[Publication]:
@@ -104,11 +107,17 @@ async def measure(settings: Settings, records: Sequence[RawRecord], directory: P
         snapshot = read_snapshot(value, keys)
         load(one.model, one.version, orjson.loads(snapshot.payload))
         stalls[one.model] = (time.perf_counter() - begin) * 1000
-        library.add(one.model, one.version, snapshot.sha256, one.payload)
+    async for record in read_all(settings, settings.topic(topics.MODELS)):  # these, and what was learned meanwhile
+        snapshot = read_snapshot(record.value, keys)
+        payload = orjson.loads(snapshot.payload)
+        if payload["role"] == "champion":
+            library.add(snapshot.model, snapshot.version, snapshot.sha256, payload)
     own = [page for page in found.pages if page[0] == 0]
+    bare = run(generate(seed=1, customers=CUSTOMERS, days=DAYS), families=())
     return Learning(
         run=found, samples=sum(ends.values()), fold_without=_fold_us(own, library, adopts=False),
-        fold_with=_fold_us(own, library, adopts=True), champions=_champions([one for _, one in shop.samples]),
+        fold_with=_fold_us(own, library, adopts=True), shop_without=_shop_us(bare), shop_with=_shop_us(shop),
+        champions=_champions([one for _, one in shop.samples]),
         families=_families([one for _, one in shop.samples]), adopt_ms=stalls,
     )  # fmt: skip
 
@@ -126,6 +135,10 @@ def _fold_us(pages: Sequence[tuple[int, int, bytes]], library: Library, *, adopt
             fold(shard, offset, page)
         costs.append(time.thread_time() - begin)
     return min(costs) / events * 1e6
+
+
+def _shop_us(shop: Run) -> float:
+    return shop.seconds["fold"] / shop.events * 1e6
 
 
 def _us(learn: Callable[[Sample], Any], samples: Sequence[Sample]) -> float:
@@ -171,6 +184,7 @@ def summary(found: Learning) -> dict[str, Any]:
         "models_on_cpu_us_per_event": used.us("ingest") + used.us("engine"), "models_on_engine_us": used.us("engine"),
         "learn_us_per_event": used.us("learn"), "samples_per_event": found.samples / used.events,
         "fold_us": found.fold_without, "fold_with_models_us": found.fold_with,
+        "shop_fold_us": found.shop_without, "shop_fold_with_models_us": found.shop_with,
         "champion_us_per_sample": {name: round(us, 1) for name, us in found.champions.items()},
         "learner_us_per_sample": {name: round(us, 1) for name, us in found.families.items()},
         "adopt_ms": {name: round(ms, 2) for name, ms in found.adopt_ms.items()},
@@ -187,6 +201,8 @@ def show(found: Learning) -> dict[str, Any]:
     print(f"  the learning worker meanwhile, an event   {told['learn_us_per_event']:>10.1f}")
     print(f"  fold, no model in force, an event         {told['fold_us']:>10.1f}")
     print(f"  fold, all models in force, an event       {told['fold_with_models_us']:>10.1f}")
+    print(f"  fold of a shop's half year, no model        {told['shop_fold_us']:>8.1f}")
+    print(f"  fold of a shop's half year, all models      {told['shop_fold_with_models_us']:>8.1f}")
     for name, us in told["champion_us_per_sample"].items():
         print(f"  learn, champion of {name:23}{us:>10.1f}")
     for name, us in told["learner_us_per_sample"].items():

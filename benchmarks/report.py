@@ -16,7 +16,9 @@ from typing import Any, Final
 
 import orjson
 
+from benchmarks import learning
 from benchmarks.engine_run import EngineRun
+from benchmarks.learning import Learning
 from benchmarks.profiles import Steps
 from streams.compiled import is_compiled
 from streams.replay import Verdict
@@ -59,6 +61,7 @@ class Figures:
     replay: Loop
     verdict: Verdict
     spread: tuple[EngineRun, EngineRun]  # the cheapest run and the dearest
+    with_models: Learning
     with_redis: EngineRun | None
     ingest: Steps
     engine: Steps
@@ -106,6 +109,7 @@ def summary(figures: Figures) -> dict[str, Any]:
         "events_per_customer_record_written": run.events / run.customers_written,
         "journal_bytes_per_event": sum(len(value) for _, _, value in run.pages) / run.events,
         "redis_engine_us": None if figures.with_redis is None else figures.with_redis.us("engine"),
+        **learning.summary(figures.with_models),
         "verify": "identical" if figures.verdict.identical else "different",
         "compiled": is_compiled(), "cores": os.cpu_count(), "python": platform.python_version(),
     }  # fmt: skip
@@ -136,6 +140,11 @@ def show(figures: Figures, kafka: str, seconds: float) -> None:
     _row("  engine worker", None, told["engine_us"], raw, run.mib["engine"])
     if told["broker_us"] is not None:
         _row("  (the broker meanwhile)", None, told["broker_us"], raw)
+    models = figures.with_models.run
+    _row("  all models on", models.events / models.seconds, models.us("ingest") + models.us("engine"), raw)
+    _row("    ingest worker", None, models.us("ingest"), raw, models.mib["ingest"])
+    _row("    engine worker", None, models.us("engine"), raw, models.mib["engine"])
+    _row("    (the worker that learns, meanwhile)", None, models.us("learn"), raw, models.mib["learn"])
     if figures.with_redis is not None:
         redis = figures.with_redis
         _row("  engine worker, Redis on", redis.events / redis.seconds, redis.us("engine"), raw, redis.mib["engine"])
@@ -160,6 +169,7 @@ def show(figures: Figures, kafka: str, seconds: float) -> None:
     print(f"verify: {told['verify']}, {figures.verdict.customers:,} customers. The whole run: {seconds:.0f} s.")
     _steps("Ingest: where the CPU time goes", figures.ingest, told["ingest_us"])
     _steps("Engine: where the CPU time goes", figures.engine, told["engine_us"])
+    learning.show(figures.with_models)
     print()
     print(orjson.dumps(told).decode())
 

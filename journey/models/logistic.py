@@ -172,8 +172,7 @@ class Logistic:
         self.n = self.happened = 0
         # the two halves of River's pipeline, called in its order
         self._scaler: Any = StandardScaler()
-        self._rate = _schedule()(lr, warm_lr, warm)
-        self._intercept_rate = _schedule()(intercept_lr, intercept_lr, 0)
+        self._rate, self._intercept_rate = _rate()(lr), _rate()(intercept_lr)
         self._regression: Any = LogisticRegression(optimizer=AdaGrad(self._rate), intercept_lr=self._intercept_rate)
         self._scorer: Scorer | None = None
 
@@ -193,7 +192,8 @@ class Logistic:
         """
         check(row, self.names, learn=True)
         self._scorer = None
-        self._rate.factor = self._intercept_rate.factor = rate
+        self._rate.now = rate * (self.warm_lr if self.n < self.warm else self.lr)
+        self._intercept_rate.now = rate * self.intercept_lr
         x = dict(zip(self.names, map(float, row), strict=True))
         self._scaler.learn_one(x)
         self._regression.learn_one(self._scaler.transform_one(x), happened)
@@ -319,16 +319,16 @@ def _finite(value: Any) -> float:
 
 
 @cache
-def _schedule() -> type[Any]:
+def _rate() -> type[Any]:
     from river.optim.base import Scheduler as Base
 
-    class Warm(Base):
-        """A low rate for the first rows, and a factor for all of them."""
+    class Rate(Base):
+        """A rate that is set for each row: River asks for it once for each feature."""
 
-        def __init__(self, lr: float, warm_lr: float, warm: int) -> None:
-            self.lr, self.warm_lr, self.warm, self.factor = lr, warm_lr, warm, 1.0
+        def __init__(self, now: float) -> None:
+            self.now = now
 
-        def get(self, t: int) -> float:
-            return self.factor * (self.warm_lr if t < self.warm else self.lr)
+        def get(self, _t: int) -> float:
+            return self.now
 
-    return Warm
+    return Rate
