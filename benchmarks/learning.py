@@ -25,6 +25,7 @@ from journey.scoring import Library, load
 from journey.training import Publication, new_learner
 from streams import topics
 from streams.appends import Log
+from streams.collector import calm
 from streams.logs import end_offsets, read_all
 from streams.raw import RawRecord
 from streams.settings import Settings
@@ -87,6 +88,7 @@ async def put_in_force(settings: Settings, models: Sequence[Publication]) -> Non
 
 async def measure(settings: Settings, records: Sequence[RawRecord], directory: Path, broker: int | None) -> Learning:
     """Measure the engine with all models on, then the parts."""
+    calm()  # as workers do: with the records of all runs at hand, the search for cycles would be most of the cost
     shop = trained()
     models = champions(shop)
 
