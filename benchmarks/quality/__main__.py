@@ -50,8 +50,7 @@ QUARTER: Final = 90 * DAY
 MONTH: Final = 28 * DAY
 RECORDS_CUSTOMERS: Final = 2357  # as many as in the sample that was published
 HOUSEHOLDS: Final = (50, 100, 300)
-NEWEST: Final = 2_500  # rows: an eighth of 20,000, as many as segments see of so many baskets
-BASKETS_LOOKED_AT: Final = 0.2
+NEWEST: Final = 2_500  # rows: an eighth of 20,000 baskets, the quarter that the reference is of
 SEEDS: Final = (1, 2, 3)
 SETTLED: Final = 90  # days of a generated shop, which begins with no customers
 # r, alpha, a, b of Fader, Hardie and Lee (2005), p, q, v of Fader and Hardie (2013), for the same sample of CDNOW
@@ -121,7 +120,8 @@ def tills(path: Path) -> Found:
     lines = report.segment_lines(GROCERIES, found.looks, None, most_flips=0.07)
     today, observed = centres(found), of_family(found, "segments")
     if today is not None:
-        lines += [report.squares_line(GROCERIES, observed, today, 1.10, rows) for rows in (report.RECENT_ROWS, NEWEST)]
+        lines.append(report.squares_line(GROCERIES, observed, today, NEWEST, 1.10))
+        lines.append(report.squares_line(f"{GROCERIES}, whole year", observed, today, len(observed), None))
     return Found(lines, [], report.segments_of(observed, today))
 
 
@@ -129,7 +129,8 @@ def baskets(path: Path) -> Found:
     """Measure recommendations and rules on the baskets of the same households."""
     found = followed(events(path, GROCERIES, by_category=True), families=("recs",))
     say(f"{GROCERIES}, baskets: {len(found.samples):,} samples")
-    lines = report.basket_lines(GROCERIES, found, above_popular=0.07, least_new=0.235, share=BASKETS_LOOKED_AT)
+    lines = report.basket_lines(f"{GROCERIES}, a fifth", found, above_popular=0.07)
+    lines += report.reference_lines(f"{GROCERIES}, as the reference", found, least_new=0.235)
     first = [sorted({item[0] for item in sample["items"]}) for _, sample in of_family(found, "recs")][: report.BASKETS]
     lines.append(report.rules_line(GROCERIES, first, streamed(first)))
     return Found(lines, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from math import isnan, nan, sqrt
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from benchmarks.quality.data import Click, Look, Owned
+from benchmarks.quality.data import Click, Look, Owned, moment
 from journey.events import DAY
 from journey.models.base import chance
 from journey.models.baskets import MOST_POPULAR, POPULAR_HALF_LIFE, decay_weight
@@ -26,6 +27,7 @@ REFIT_WINDOW: Final = 150 * DAY
 AGAIN: Final = 90 * DAY  # an item bought within so many days is not new to a customer
 WEEK: Final = 7 * DAY
 LISTED: Final = 10
+YEAR_BEGAN: Final = moment("2017-01-01")
 
 LR: Final = "logistic regression"
 BOOSTED: Final = "boosted trees"
@@ -254,8 +256,22 @@ PERSONAL: Final = "personal + popular"
 POPULAR: Final = "popular"
 
 
+def a_fifth(customer: str, at: int) -> bool:
+    """Tell whether a basket is one of the fifth that is looked at, by a hash of customer and time."""
+    return chance("basket", customer, str(at)) < 0.2
+
+
+def of_the_reference(customer: str, at: int) -> bool:
+    """Tell whether a basket of 2017 is one of the three in a hundred that the reference figures were measured on."""
+    seconds = (at - YEAR_BEGAN) / 1000
+    key = blake2b(f"{customer.removeprefix('u:')}|{seconds}".encode(), digest_size=4).digest()
+    return int.from_bytes(key, "big") % 100 < 3
+
+
 def next_baskets(
-    owned: Sequence[Owned], recommender: Callable[[Sample], Recommend | None], share: float = 1.0
+    owned: Sequence[Owned],
+    recommender: Callable[[Sample], Recommend | None],
+    looked_at: Callable[[str, int], bool] = lambda _customer, _at: True,
 ) -> Recalls:
     """Return how much of each next basket of the second half was foreseen.
 
@@ -266,8 +282,8 @@ def next_baskets(
     recommender
         What was in force for a sample, for what is new: the ten of a sample
         are of all items.
-    share
-        Of the baskets are looked at, chosen by a hash of customer and time.
+    looked_at
+        (customer, ms) -> whether a basket of the second half is looked at.
     """
     held = Baskets()
     half = owned[len(owned) // 2][1]["at"] if owned else 0
@@ -276,7 +292,7 @@ def next_baskets(
     new: dict[str, list[float]] = {name: [] for name in every}
     for customer, sample in owned:
         items, at = sorted({item[0] for item in sample["items"]}), sample["at"]
-        looked = at >= half and sample["top"] is not None and chance("basket", customer, str(at)) < share
+        looked = at >= half and sample["top"] is not None and looked_at(customer, at)
         if looked:
             profile = dict(sample["profile"])
             popular = held.popular()

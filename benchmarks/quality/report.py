@@ -31,7 +31,6 @@ from streams.audits import (
 )
 
 WARM_LABELS: Final = 500
-RECENT_ROWS: Final = 20_000
 MAP_ROWS: Final = 5000
 BASKETS: Final = 15_000
 BLEND: Final = "churn.blend"
@@ -277,7 +276,7 @@ def segment_lines(
     return lines
 
 
-def squares_line(data: str, owned: Sequence[Owned], today: Centres, most: float, newest: int = RECENT_ROWS) -> Line:
+def squares_line(data: str, owned: Sequence[Owned], today: Centres, newest: int, most: float | None) -> Line:
     """Return the sum of squares of the streaming centres over that of batch k-means, on the newest rows."""
     columns = [SCHEMAS["segments/1"].index(name) for name in today.features]
     recent = owned[-newest:]
@@ -286,7 +285,10 @@ def squares_line(data: str, owned: Sequence[Owned], today: Centres, most: float,
     resampling = Resampling([customer for customer, _ in recent])
     found = resampling.figure(ceilings.ratio(ours, batch))
     name = f"sum of squares / batch k-means, newest {newest:,} rows"
-    return Line("segments", data, len(rows), name, found, None, "1", f"≤ {most:g}", found.value <= most)
+    return Line(
+        "segments", data, len(rows), name, found, None, "1", "" if most is None else f"≤ {most:g}",
+        None if most is None else found.value <= most,
+    )  # fmt: skip
 
 
 def segments_of(owned: Sequence[Owned], today: Centres | None) -> SegmentsAudit:
@@ -318,26 +320,38 @@ def recommender_of(snapshots: Mapping[tuple[str, int], Any]) -> Callable[[Sample
 
 
 def basket_lines(
-    data: str, run: Run, *, above_popular: float, least_new: float = 0.0, share: float = 1.0
+    data: str, run: Run, *, above_popular: float, looked_at: Callable[[str, int], bool] = ceilings.a_fifth
 ) -> list[Line]:
     """Return recall at ten of the next basket, of all of it and of what was new to the customer."""
-    found = ceilings.next_baskets(of_family(run, "recs"), recommender_of(run.snapshots), share)
-    lines = []
-    for name, each, above, asked in (
-        ("recall@10", found.all, above_popular, 0.0),
-        ("recall@10, new in 90 days", found.new, 0.0, least_new),
-    ):
-        ours, rows = _of(found.customers, each[ceilings.CHAMPION])
-        popular, _ = _of(found.customers, each[ceilings.POPULAR])
-        personal, _ = _of(found.customers, each[ceilings.PERSONAL])
-        least = max(popular.value + above, asked)
-        lines.append(
-            Line(
-                "recs", data, rows, name, ours, popular, f"personal + popular {personal.value:.3f}", f"≥ {least:.3f}",
-                None if isnan(ours.value) else ours.value >= least,
-            )
-        )  # fmt: skip
-    return lines
+    found = ceilings.next_baskets(of_family(run, "recs"), recommender_of(run.snapshots), looked_at)
+    least = _of(found.customers, found.all[ceilings.POPULAR])[0].value + above_popular
+    return [
+        _basket_line(data, "recall@10", found.customers, found.all, least),
+        _basket_line(data, "recall@10, new in 90 days", found.customers, found.new, None),
+    ]
+
+
+def reference_lines(data: str, run: Run, *, least_new: float) -> list[Line]:
+    """Return the same of the baskets that the reference figures are of; all of them at least as personal + popular."""
+    found = ceilings.next_baskets(of_family(run, "recs"), recommender_of(run.snapshots), ceilings.of_the_reference)
+    personal = _of(found.customers, found.all[ceilings.PERSONAL])[0].value
+    return [
+        _basket_line(data, "recall@10", found.customers, found.all, personal),
+        _basket_line(data, "recall@10, new in 90 days", found.customers, found.new, least_new),
+    ]
+
+
+def _basket_line(
+    data: str, name: str, customers: Sequence[str], each: Mapping[str, Sequence[float]], least: float | None
+) -> Line:
+    ours, rows = _of(customers, each[ceilings.CHAMPION])
+    popular, _ = _of(customers, each[ceilings.POPULAR])
+    personal, _ = _of(customers, each[ceilings.PERSONAL])
+    return Line(
+        "recs", data, rows, name, ours, popular, f"personal + popular {personal.value:.3f}",
+        "" if least is None else f"≥ {least:.3f}",
+        None if least is None or isnan(ours.value) else ours.value >= least,
+    )  # fmt: skip
 
 
 def _of(customers: Sequence[str], values: Sequence[float]) -> tuple[Figure, int]:

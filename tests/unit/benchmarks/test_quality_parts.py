@@ -288,10 +288,10 @@ def test_the_sum_of_squares_is_compared_in_the_units_of_the_centres() -> None:
         for number in range(400)
     ]
     right = Centres(("freq",), [[-0.75], [0.75]], (2.0,), (0.5,), ("a", "b"))
-    line = report.squares_line("rows", owned, right, 1.1)
+    line = report.squares_line("rows", owned, right, len(owned), 1.1)
     assert line.value.value == pytest.approx(1.0, abs=0.05)
     assert line.reached is True
-    wrong = report.squares_line("rows", owned, right._replace(centres=[[-0.75], [9.0]]), 1.1)
+    wrong = report.squares_line("rows", owned, right._replace(centres=[[-0.75], [9.0]]), len(owned), 1.1)
     assert wrong.reached is False
 
 
@@ -345,11 +345,18 @@ def test_what_is_new_is_asked_of_the_version_that_was_in_force() -> None:
 
 def test_the_lines_of_baskets_say_what_popular_items_would_have_done() -> None:
     owned = [bought(f"u:{n % 5}", NOON + n * DAY, ["tea", f"own {n % 5}"], ["tea", f"own {n % 5}"]) for n in range(60)]
-    every, new = report.basket_lines("rows", data.Run(samples=owned), above_popular=-0.1)
+    run = data.Run(samples=owned)
+    every, new = report.basket_lines("rows", run, above_popular=-0.1, looked_at=lambda _customer, _at: True)
     assert (every.rows, every.value.value, every.reached) == (30, 1.0, True)
     assert every.trivial is not None
     assert every.trivial.value == 1.0  # six items: all are among the ten
     assert (new.value.shown(), new.reached) == ("-", None)
+
+
+def test_a_fifth_of_the_baskets_is_looked_at_and_three_in_a_hundred_are_the_references() -> None:
+    moments = [ceilings.YEAR_BEGAN + n * 60_000 for n in range(10_000)]
+    assert 1_800 < sum(ceilings.a_fifth("u:7", at) for at in moments) < 2_200
+    assert 240 < sum(ceilings.of_the_reference("u:7", at) for at in moments) < 360
 
 
 def test_the_next_view_is_compared_with_the_ten_seen_last() -> None:
