@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Final
 
 import orjson
@@ -19,6 +20,7 @@ from streams.inspect import ReadModelError, rebuild_cache
 from streams.publish import go_live
 from streams.rebuild import Past
 from streams.settings import load
+from streams.status import until_learned
 
 WITHIN: Final = 120.0
 
@@ -150,14 +152,27 @@ def _refilled(plan: epochs.Plan) -> str | None:
 
 
 def live(
-    wait: Annotated[float, typer.Option(help="Seconds to wait for ingest.", min=0)] = 60.0, as_json: Json = False
+    wait: Annotated[float, typer.Option(help="Seconds to wait for ingest.", min=0)] = 60.0,
+    learn_wait: Annotated[
+        float, typer.Option(help="Seconds to wait for the models, if a worker learns; 0: go on without.", min=0)
+    ] = 1800.0,
+    as_json: Json = False,
 ) -> None:
     """End the load of a past: from now on the journal runs on the wall clock, for ever.
 
+    Waits until the past is taken and learned.
+
     Example: journey go-live
     """
-    changed = asyncio.run(go_live(asyncio.run(epochs.live(load())), within=wait))
     console = Console(highlight=False)
+    told = Console(stderr=True, highlight=False)
+
+    def tell(left: int) -> None:
+        told.print(f"the models have {left:,} samples left to learn")
+
+    settings = asyncio.run(epochs.live(load()))
+    learned = partial(until_learned, settings, learn_wait, tell) if learn_wait else None
+    changed = asyncio.run(go_live(settings, wait, learned))
     if as_json:
         console.file.write(orjson.dumps({"clock": "wall", "changed": changed}).decode() + "\n")
     elif changed:

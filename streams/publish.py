@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -138,8 +138,13 @@ class Publisher:
                     raise ClockError(text)
 
 
-async def go_live(settings: Settings, within: float) -> bool:
+async def go_live(settings: Settings, within: float, then: Callable[[], Awaitable[None]] | None = None) -> bool:
     """Switch the journal to the wall clock once ingest has taken all that came before; tell whether it was needed.
+
+    Parameters
+    ----------
+    then
+        Is awaited when all is taken, before the switch.
 
     Raises
     ------
@@ -158,6 +163,8 @@ async def go_live(settings: Settings, within: float) -> bool:
             except TimeoutError:
                 text = f"ingest has not taken what was loaded within {within:.0f} s: is `journey worker` running?"
                 raise ShellError(text) from None
+        if then is not None:
+            await then()
         await publisher.control(k="clock", clock="wall")
         await publisher.wait_taken(within)
     return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from aiokafka.coordinator.protocol import ConsumerProtocol
 
 from streams import epochs, topics
+from streams.errors import ShellError
 from streams.logs import end_offsets
 from streams.settings import Settings
 from streams.topics import Admin
@@ -16,6 +18,8 @@ from streams.unread import Unread
 
 PATIENCE: Final = 3.0  # s that a worker is waited for
 ROLES: Final = ("ingest", "engine", "learn")
+LEARNED_LOOKS: Final = 3  # in a row at which nothing is left to be learned
+TOLD_EVERY: Final = 5  # looks
 READS: Final = {"engine": topics.JOURNAL, "learn": topics.SAMPLES}  # what a role has to commit
 
 
@@ -25,7 +29,7 @@ async def status(settings: Settings, wall: int) -> dict[str, Any]:
     roles: dict[str, Any] = {}
     async with Admin(settings) as admin:
         for role in ROLES:
-            roles[role] = await _role(admin, settings, role)
+            roles[role] = await role_of(admin, settings, role)
     async with Unread(settings) as unread:
         roles["ingest"]["lag"] = await unread.lag()
         oldest = await unread.oldest()
@@ -40,7 +44,53 @@ async def status(settings: Settings, wall: int) -> dict[str, Any]:
     }
 
 
-async def _role(admin: Admin, settings: Settings, role: str) -> dict[str, Any]:
+async def unlearned(settings: Settings) -> int | None:
+    """Return how many pages, samples and models wait to be folded, learned and adopted; None when no worker learns."""
+    async with Admin(settings) as admin:
+        learn = await role_of(admin, settings, "learn")
+        if not learn["members"]:
+            return None
+        engine = await role_of(admin, settings, "engine")
+        adopted = await admin.committed(settings.app_id("learn"))
+    models = settings.topic(topics.MODELS)
+    ends = await end_offsets(settings, models)
+    left = sum(max(0, end - adopted.get((models, number), 0)) for number, end in ends.items())
+    return int(engine["lag"] + learn["lag"] + left)
+
+
+async def until_learned(settings: Settings, within: float, tell: Callable[[int], None]) -> None:
+    """Return when the models have learned everything and what they learned is adopted, or when no worker learns.
+
+    ``tell`` is told now and then how much is left.
+
+    Raises
+    ------
+    ShellError
+        That took more than so many seconds.
+    """
+    left: int | None = 0
+    quiet = looks = 0
+    try:
+        async with asyncio.timeout(within):
+            while quiet < LEARNED_LOOKS:  # what is learned is published, adopted, and journalled
+                left = await unlearned(settings)
+                if left is None:
+                    return
+                quiet = 0 if left else quiet + 1
+                if left and looks % TOLD_EVERY == 0:
+                    tell(left)
+                looks += 1
+                await asyncio.sleep(1.0)
+    except TimeoutError:
+        text = (
+            f"{left:,} samples are not learned after {within:.0f} s: call it again, or with --learn-wait 0 to go on with "
+            "the models as they are; they learn all the same"
+        )
+        raise ShellError(text) from None
+
+
+async def role_of(admin: Admin, settings: Settings, role: str) -> dict[str, Any]:
+    """Return a role's group: its state, its members, and how much it has not committed."""
     group = settings.app_id(role)
     state, members = await admin.group(group)
     found: dict[str, Any] = {"group": group, "state": state, "members": [_member(*member) for member in members]}
