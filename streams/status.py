@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from aiokafka.coordinator.protocol import ConsumerProtocol
 
+from journey.samples import FAMILIES
 from streams import epochs, topics
 from streams.errors import ShellError
 from streams.logs import end_offsets
@@ -45,17 +46,30 @@ async def status(settings: Settings, wall: int) -> dict[str, Any]:
 
 
 async def unlearned(settings: Settings) -> int | None:
-    """Return how many pages, samples and models wait to be folded, learned and adopted; None when no worker learns."""
+    """Return how many pages, samples and models wait to be folded, learned and adopted; None when no worker learns.
+
+    What is learned counts as such before it is committed, which large
+    learners do seldom: their workers are asked.
+    """
     async with Admin(settings) as admin:
         learn = await role_of(admin, settings, "learn")
         if not learn["members"]:
             return None
         engine = await role_of(admin, settings, "engine")
-        adopted = await admin.committed(settings.app_id("learn"))
-    models = settings.topic(topics.MODELS)
-    ends = await end_offsets(settings, models)
-    left = sum(max(0, end - adopted.get((models, number), 0)) for number, end in ends.items())
-    return int(engine["lag"] + learn["lag"] + left)
+        done = await admin.committed(settings.app_id("learn"))
+    samples, models = settings.topic(topics.SAMPLES), settings.topic(topics.MODELS)
+    async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as client:
+        told = await asyncio.gather(*(_asked(client, one["address"]) for one in learn["members"] if one["address"]))
+    for worker in told:
+        role = {} if worker is None else worker["roles"].get("learn", {})
+        for family, found in role.get("families", {}).items():
+            place = (samples, FAMILIES.index(family))
+            done[place] = max(done.get(place, 0), found["next"])
+    left = int(engine["lag"])
+    for topic in (samples, models):
+        ends = await end_offsets(settings, topic)
+        left += sum(max(0, end - done.get((topic, number), 0)) for number, end in ends.items())
+    return left
 
 
 async def until_learned(settings: Settings, within: float, tell: Callable[[int], None]) -> None:
