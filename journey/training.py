@@ -306,7 +306,7 @@ class LabelLearner(Learner):
         self.drift = Drift(family)
         self.alarm: dict[str, Any] | None = None
         self.rows: list[list[Any]] = []  # at, row, label: what boosted trees are fitted to
-        self._rows_then = 0
+        self._rows_then = self._scored_then = 0  # at the last publication; scored ones, at the last interval
         self._interval: dict[str, Any] = {}
 
     def _contestants(self) -> list[Contestant]:
@@ -395,7 +395,8 @@ class LabelLearner(Learner):
         one = self.champion
         one.judge()
         figures = self._figures(one)
-        if self._is_time("interval", WEEK):
+        if self._is_time("interval", WEEK) or one.progress.scored - self._scored_then >= PUBLISH_ROWS:
+            self._days["interval"], self._scored_then = self.at, one.progress.scored
             low, high = one.progress.auc_interval() or (None, None)
             better, worse = one.progress.gain_interval() or (None, None)
             self._interval = {"auc_low": low, "auc_high": high, "gain_low": better, "gain_high": worse}
@@ -454,7 +455,8 @@ class LabelLearner(Learner):
     def _told(self) -> State:
         return {
             "contestants": {one.name: one.state() for one in self._contestants()}, "drift": self.drift.state(),
-            "alarm": self.alarm, "rows": list(self.rows), "rows_then": self._rows_then, "interval": self._interval,
+            "alarm": self.alarm, "rows": list(self.rows), "rows_then": self._rows_then,
+            "scored_then": self._scored_then, "interval": self._interval,
         }  # fmt: skip
 
     def _retold(self, state: State) -> None:
@@ -462,7 +464,8 @@ class LabelLearner(Learner):
             one.restore(state["contestants"][one.name])
         self.drift = Drift.restore(state["drift"])
         self.alarm, self.rows = state["alarm"], [list(row) for row in state["rows"]]
-        self._rows_then, self._interval = int(state["rows_then"]), dict(state["interval"])
+        self._rows_then, self._scored_then = int(state["rows_then"]), int(state["scored_then"])
+        self._interval = dict(state["interval"])
 
 
 def _boost(rows: Sequence[Row], labels: Sequence[int], names: Sequence[str], told: dict[str, Any]) -> dict[str, Any]:
@@ -526,7 +529,7 @@ class ChurnLearner(LabelLearner):
     def _others(self) -> list[Outcome]:
         if self.taken < FIRST_ROWS or not self._is_time("spend", WEEK):
             return []
-        trust = "trusted" if self.taken >= TRUSTED_SPENDS else "shadow"
+        trust = "trusted" if self.taken >= TRUSTED_SPENDS else "cold"
         done: list[Outcome] = []
         for name, model in (("spend", self.spend), ("spend.polynomial", self.polynomial)):
             payload = {"class": "spend/1", "state": model.state(), "trust": trust, "labels": self.taken}
@@ -655,7 +658,6 @@ class RecsLearner(Learner):
         self.neighbours, self.factors = Neighbours(), Factors()
         self.hits: dict[str, list[list[float]]] = {}  # ranking: day, recall of its ten
         self.ranked: dict[str, State] = {}  # what was published last
-        self._intervals: dict[str, list[float | None]] = {}  # of recall, by ranking
         self._asked: dict[str, Any] = {}
         self._rows_then = 0
 
@@ -712,9 +714,7 @@ class RecsLearner(Learner):
 
     def _figures(self, name: str) -> dict[str, Any]:
         known = [(int(day), hit) for day, hit in self.hits.get(name, ())]
-        if self._is_time(f"interval/{name}", WEEK):
-            self._intervals[name] = list((mean_interval(known) if len(known) > 1 else None) or (None, None))
-        low, high = self._intervals[name]
+        low, high = (mean_interval(known) if len(known) > 1 else None) or (None, None)
         return {
             "labels": self.taken, "compared": len(known), "recall": self._recall(name), "recall_low": low,
             "recall_high": high, "baseline_recall": self._recall("popular"),
@@ -725,7 +725,7 @@ class RecsLearner(Learner):
         ours, theirs = self._recall("recs"), self._recall("popular")
         # nothing is put at risk by showing what sells: it only has to be no worse than that
         is_worse = ours is not None and theirs is not None and ours < theirs
-        trust = "trusted" if self.taken >= TRUSTED_BASKETS and not is_worse else "shadow"
+        trust = "cold" if self.taken < TRUSTED_BASKETS else "shadow" if is_worse else "trusted"
         payload = {"class": Recommender.CLASS, "state": state, "trust": trust, "labels": self.taken}
         return self._publication("recs", payload, self._figures("recs"))
 
@@ -743,7 +743,6 @@ class RecsLearner(Learner):
             "baskets": self.baskets.state(), "neighbours": self.neighbours.state(), "factors": self.factors.state(),
             "hits": {name: list(known) for name, known in self.hits.items()},
             "ranked": dict(self.ranked), "rows_then": self._rows_then,
-            "intervals": {name: list(lies) for name, lies in self._intervals.items()},
         }  # fmt: skip
 
     def _retold(self, state: State) -> None:
@@ -751,7 +750,6 @@ class RecsLearner(Learner):
         self.neighbours, self.factors = Neighbours.restore(state["neighbours"]), Factors.restore(state["factors"])
         self.hits = {name: [list(hit) for hit in known] for name, known in state["hits"].items()}
         self.ranked, self._asked, self._rows_then = dict(state["ranked"]), {}, int(state["rows_then"])
-        self._intervals = {name: list(lies) for name, lies in state["intervals"].items()}
 
 
 # ---- lifetime value --------------------------------------------------------------------------------------------------
