@@ -19,6 +19,7 @@ from streams.unread import Unread
 
 PATIENCE: Final = 3.0  # s that a worker is waited for
 ROLES: Final = ("ingest", "engine", "learn")
+LOOK_EVERY: Final = 1.0  # s
 LEARNED_LOOKS: Final = 3  # in a row at which nothing is left to be learned
 TOLD_EVERY: Final = 5  # looks
 READS: Final = {"engine": topics.JOURNAL, "learn": topics.SAMPLES}  # what a role has to commit
@@ -72,10 +73,12 @@ async def unlearned(settings: Settings) -> int | None:
     return left
 
 
-async def until_learned(settings: Settings, within: float, tell: Callable[[int], None]) -> None:
+async def until_learned(
+    settings: Settings, within: float, tell: Callable[[int], None], every: float = LOOK_EVERY
+) -> None:
     """Return when the models have learned everything and what they learned is adopted, or when no worker learns.
 
-    ``tell`` is told now and then how much is left.
+    ``tell`` is told now and then how much is left; ``every`` is how many seconds lie between two looks.
 
     Raises
     ------
@@ -94,11 +97,11 @@ async def until_learned(settings: Settings, within: float, tell: Callable[[int],
                 if left and looks % TOLD_EVERY == 0:
                     tell(left)
                 looks += 1
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(every)
     except TimeoutError:
         text = (
-            f"{left:,} samples are not learned after {within:.0f} s: call it again, or with --learn-wait 0 to go on with "
-            "the models as they are; they learn all the same"
+            f"{left:,} samples are not learned after {within:.0f} s: call it again, or with --learn-wait 0 to go on "
+            "with the models as they are; they learn all the same"
         )
         raise ShellError(text) from None
 

@@ -570,7 +570,8 @@ async def test_consumers_that_are_not_fausts_keep_no_pace(fetches: list[int]) ->
 async def test_who_is_told_at_once_that_there_is_nothing_asks_again_at_the_pace(fetches: list[int]) -> None:
     fetcher = FakeFetcher(of_faust=False, found=False)
     assert not await (await begin_fetch(fetcher, 1))
-    assert not (second := await begin_fetch(fetcher, 1)).done()
+    second = await begin_fetch(fetcher, 1)
+    assert not second.done()
     second.cancel()
     assert await second is False
     assert fetches == [1]
