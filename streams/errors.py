@@ -43,6 +43,15 @@ class TopicConflictError(ShellError):
     """
 
 
+class UnknownTopicError(ShellError):
+    """The broker does not know a topic that is read here, or not yet.
+
+    Operator: nothing, after a restart of the broker: the process leaves, and
+    its successor asks again. If it comes again and again, a topic was
+    deleted: see what `journey topics check` says.
+    """
+
+
 class LogTruncatedError(ShellError):
     """A log ends before what was already applied from it: it was recreated or cut.
 

@@ -16,7 +16,10 @@ Five defects of that version lose events, repeat them, or never commit them:
    wherever prefetching had got to: ``_recovered``.
 
 A sixth is in the pure-Python stream alone, which runs where the compiled one
-does not: it acknowledges what it skips during a rebalance (``_ack``).
+does not: it acknowledges what it skips during a rebalance (``_ack``). And the
+member that assigns partitions passes over topics that its broker does not know
+yet, as after a restart; nobody then reads them, and the rebalance that follows
+may end with everybody waiting: ``_grouped`` starts that member again.
 
 Besides, the consumer's hard-coded fetch wait becomes a setting, fetches keep a
 pace (``_paced_fetch``), a stop waits for what is in flight, but not for ever
@@ -38,12 +41,13 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import faust
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
-from streams.errors import FaustVersionError
+from streams.errors import FaustVersionError, UnknownTopicError
 from streams.speech import words_of
 
 VERIFIED: Final = "0.15.3"
@@ -124,6 +128,7 @@ def apply(
         ack=Consumer.ack,
         record=PartitionRecords._consumer_record,
         fetch=Fetcher._proc_fetch_request,
+        grouped=PartitionAssignor._get_copartitioned_groups,
     )
     left_out.update(without)
     Consumer.wait_empty = _wait_empty
@@ -139,6 +144,7 @@ def apply(
     Recovery.on_recovery_completed = Recovery._resume_streams = _recovered
     PartitionRecords._consumer_record = _consumer_record
     Fetcher._proc_fetch_request = _paced_fetch
+    PartitionAssignor._get_copartitioned_groups = staticmethod(_grouped)
 
 
 def originals() -> dict[str, Any]:
@@ -195,6 +201,13 @@ async def _revoked(self: Any, revoked: Any) -> None:
         if not await _within(self.app.conf.broker_session_timeout * 0.5, self.wait_empty()):
             log.warning("revocation: some events in flight did not finish in time, they will be repeated")
     await _installed["revoked"](self, revoked)
+
+
+def _grouped(topics: set[str], cluster: Any, subscriptions: Any) -> Any:
+    """Group topics to be assigned, if the broker knows all of them."""
+    if missing := sorted(topic for topic in topics if not cluster.partitions_for_topic(topic)):
+        leave(UnknownTopicError(f"the broker does not know {', '.join(missing)}, and partitions are to be assigned"))
+    return _installed["grouped"](topics, cluster, subscriptions)
 
 
 async def _wait_empty(self: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import faust
 import pytest
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.types import TP
@@ -508,6 +509,36 @@ async def test_what_no_agent_saw_is_not_acknowledged(stock: dict[str, Any]) -> N
     assert skipped.ack(consumer) is False
     assert consumer._new_offset(CLICKS) is None
     assert chunk(CLICKS, 99).ack(consumer) is True
+
+
+# ---- topics that a broker does not know yet --------------------------------------------------------------------------
+
+
+SUBSCRIPTIONS = {"one": ["events.click", "events.cart"]}
+CLUSTER = SimpleNamespace(partitions_for_topic={"events.click": {0, 1}, "events.cart": {0, 1}}.get)
+
+
+def shared(grouped: Any) -> list[list[str]]:
+    return [sorted(topics) for groups in grouped.values() for topics in groups]
+
+
+def test_stock_faust_shares_out_without_the_topic_that_the_broker_does_not_know(stock: dict[str, Any]) -> None:
+    assert shared(stock["grouped"]({"events.click", "events.profile"}, CLUSTER, SUBSCRIPTIONS)) == [["events.click"]]
+
+
+def test_partitions_are_shared_out_only_when_the_broker_knows_all_topics(
+    stock: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def left(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr("os._exit", left)
+    group = PartitionAssignor._get_copartitioned_groups
+    assert shared(group({"events.click", "events.cart"}, CLUSTER, SUBSCRIPTIONS)) == [["events.cart", "events.click"]]
+    with pytest.raises(SystemExit) as ended:
+        group({"events.click", "events.profile"}, CLUSTER, SUBSCRIPTIONS)
+    assert ended.value.code == faust_fixes.STOPPED
+    assert "the broker does not know events.profile" in caplog.text
 
 
 # ---- the pace of fetches ---------------------------------------------------------------------------------------------
