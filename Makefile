@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# two processes of tests, each with a Kafka and a Redis of its own when its tests ask for them
-TEST_PROCESSES ?= 2
+# processes of tests, each with a Kafka and a Redis of its own when its tests ask for them
+TEST_PROCESSES ?= 4
 MINUTES ?= 5
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links

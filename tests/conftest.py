@@ -14,12 +14,19 @@ from typing import Protocol
 import pytest
 
 from streams import compiled
+from tests.order import interleaved
 from tests.servers import KafkaServer, RedisServer, Server, ServerNotPreparedError
 
 compiled.check()  # else half of what is tested is of yesterday
 
 _RUN = f"{os.getpid()}-{time.monotonic_ns() // 1_000_000}"
 _counter = itertools.count(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Share tests out well among processes, where there are several."""
+    if shared := getattr(config, "workerinput", None):
+        items[:] = interleaved(items, shared["workercount"])
 
 
 class Broker(Protocol):

@@ -12,6 +12,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from math import log1p
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -164,7 +165,7 @@ def records(path: Path) -> Found:
         "churn", data, rows, RECORDS_CUT, below_batch=0.01, above_trivial=0.0, most_ece=0.03
     )
     del found
-    lines.append(report.quarter_line(f"{RECORDS}, all", _quarters(path), RECORDS_CUT, QUARTER, 0.779))
+    lines += report.quarter_lines(f"{RECORDS}, all", *_quarters(path), RECORDS_CUT, QUARTER, 0.779)
     say(f"{RECORDS}: rows of all buyers")
     payload = newest(followed(events(path, RECORDS, customers=tenth, until=RECORDS_CUT)), "clv")
     few = set(tenth)
@@ -179,21 +180,25 @@ def records(path: Path) -> Found:
     return Found(lines, [])
 
 
-def _quarters(path: Path) -> list[Sample]:
+def _quarters(path: Path) -> tuple[list[Sample], list[Sample]]:
     """Return the row of every buyer each fourth week up to the cut; label 1 where no order came in the 90 days after.
 
+    And the same rows with the logarithms of days since the last order, orders and money spent for features.
     All customers, as in the split that the reference was measured on: of a
     tenth of them, AUC is known to three hundredths.
     """
     moments = range(RECORDS_CUT - (RECORDS_CUT - moment("2017-02-01")) // MONTH * MONTH, RECORDS_CUT + 1, MONTH)
-    when: dict[str, list[int]] = {}
-    for customer, at, _ in orders(path):
-        when.setdefault(customer, []).append(at)
+    bought: dict[str, list[tuple[int, float]]] = {}
+    for customer, at, money in orders(path):
+        bought.setdefault(customer, []).append((at, money))
     rows = buyers_at(events(path, RECORDS), moments)
+    rfm: list[Sample] = []
     for row in rows:
         now = row["scored_at"]
-        row["y"] = int(not any(now <= at < now + QUARTER for at in when[row["customer"]]))
-    return rows
+        past = [(at, money) for at, money in bought[row["customer"]] if at < now]
+        row["y"] = int(not any(now <= at < now + QUARTER for at, _ in bought[row["customer"]]))
+        rfm.append({**row, "x": [row["x"][0], log1p(len(past)), log1p(sum(money for _, money in past))]})
+    return rows, rfm
 
 
 def _orders(model: Lifetime, buyer: ceilings.Buyer) -> float:

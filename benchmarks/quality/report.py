@@ -198,15 +198,19 @@ def small_shop_line(households: int, data: str, owned: Sequence[Owned]) -> Line:
     )  # fmt: skip
 
 
-def quarter_line(data: str, rows: Sequence[Sample], cut: int, horizon: int, reference: float) -> Line:
+def quarter_lines(
+    data: str, rows: Sequence[Sample], rfm: Sequence[Sample], cut: int, horizon: int, reference: float
+) -> list[Line]:
     """Return the AUC, at a cut, of who will not order within a horizon: of all buyers, learned from those before.
 
     Parameters
     ----------
     rows
         Labelled, in the order of time; those whose horizon ends by the cut are learned one by one.
+    rfm
+        The same, with recency, frequency and money as features: for logistic regression by batch.
     reference
-        What logistic regression on recency, frequency and money had, with others of the same customers.
+        What logistic regression on recency, frequency and money had in an earlier study.
     """
     model = Logistic(SCHEMAS["churn/1"])
     known = [row for row in rows if row["scored_at"] + horizon <= cut]
@@ -215,13 +219,22 @@ def quarter_line(data: str, rows: Sequence[Sample], cut: int, horizon: int, refe
         model.learn(row["x"], bool(row["y"]))
     happened = [float(row["y"]) for row in late]
     resampling = Resampling([row["customer"] for row in late])
-    ours = resampling.figure(Scored(happened, [model.score(row["x"]) for row in late]).auc)
+    scored = Scored(happened, [model.score(row["x"]) for row in late])
+    ours = resampling.figure(scored.auc)
     recency = Scored(happened, [row["x"][0] for row in late]).auc()
     batch = Scored(happened, predicted(fitted(batch_models()[ceilings.LR], known), late)).auc()
-    return Line(
-        "churn", data, len(late), f"AUC of {horizon // DAY} days, all buyers", ours, Figure(recency),
-        f"LR {batch:.3f}", f"above {reference:g}", ours.value > max(recency, reference),
-    )  # fmt: skip
+    taught = fitted(batch_models()[ceilings.LR], rfm[: len(known)])
+    simple = Scored(happened, predicted(taught, [row for row in rfm if row["scored_at"] == cut]))
+    more = resampling.figure(lambda weights: scored.auc(weights) - simple.auc(weights))
+    named = f"AUC of {horizon // DAY} days, all buyers"
+    batches = f"LR {batch:.3f}, LR on RFM {simple.auc():.3f}"
+    return [
+        Line(
+            "churn", data, len(late), named, ours, Figure(recency), batches, f"above {reference:g}",
+            ours.value > max(recency, reference),
+        ),
+        Line("churn", data, len(late), f"{named}, less LR on RFM of this run", more, goal="> 0", reached=more.low > 0),
+    ]  # fmt: skip
 
 
 # --- segments ----------------------------------------------------------------

@@ -135,7 +135,7 @@ def _event(event: dict[str, Any]) -> RawRecord:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)  # two processes of tests share the cores with its four
+@pytest.mark.timeout(420)  # other processes of tests share the cores with its four
 async def test_the_demo_ends_by_itself_with_an_identical_replay(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "streams.cli", "demo", "--rate", "0",
