@@ -964,15 +964,19 @@ def parse(text: str, names: Mapping[str, str]) -> Condition:
 
 
 class Declared:
-    """The segments that a configuration declares. ``names`` are those their conditions ask for, sorted."""
+    """What a configuration declares: segments, and items that cannot be had.
 
-    def __init__(self, conditions: Mapping[str, Condition]) -> None:
+    ``names`` are those that the segments' conditions ask for, sorted.
+    """
+
+    def __init__(self, conditions: Mapping[str, Condition], unavailable: Iterable[str] = ()) -> None:
+        self.unavailable = tuple(sorted(unavailable))
         self.conditions = {name: conditions[name] for name in sorted(conditions)}
         self.names = tuple(sorted({asked for one in self.conditions.values() for asked in one.names}))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Declared:
-        """Read the segments of a configuration: ``{"v": 1, "segments": {name: condition}}``; other keys are not ours.
+        """Read of a configuration ``{"v": 1, "segments": {name: condition}, "unavailable": [item]}``.
 
         Raises
         ------
@@ -998,7 +1002,7 @@ class Declared:
                 faults += [fault._replace(where=f"segments.{name}") for fault in error.faults]
         if faults:
             raise DeclarationError(faults)
-        return cls(conditions)
+        return cls(conditions, config.get("unavailable") or ())
 
     def segments(self, lookup: Lookup) -> list[str]:
         """Return the names of the segments somebody is in, sorted."""

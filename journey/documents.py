@@ -58,7 +58,7 @@ def document(customer: Customer, partition: int, sight: Sight = UNAIDED) -> tupl
             {"journey": name, "run_id": run["id"], "run_key": run["key"], "entered_at": rfc3339(run["entered"])}
             for name, run in customer.get("runs", {}).items()
         ],
-        "recommendations": _recommendations(customer, now, sight.models),
+        "recommendations": _recommendations(customer, now, sight),
         "recent": [
             {"item_id": item, "what": what, "at": rfc3339(at)} for at, what, item in reversed(recent_items(customer))
         ],
@@ -125,12 +125,13 @@ def _worth(model: Loaded, told: dict[str, Any] | None) -> dict[str, Any]:
     return told | evidence
 
 
-def _recommendations(customer: Customer, now: int, models: Mapping[str, Loaded]) -> list[dict[str, Any]]:
-    """Return what to show the customer next; nothing that was just bought or lies in the cart."""
-    ranker = models.get("recs")
+def _recommendations(customer: Customer, now: int, sight: Sight) -> list[dict[str, Any]]:
+    """Return what to show the customer next; nothing that was just bought, lies in the cart or cannot be had."""
+    ranker = sight.models.get("recs")
     if not isinstance(ranker, Ranker) or not ranker.is_trusted:
         return []
     recent = recent_items(customer)
     gone = {item for at, what, item in recent if what == "buy" and at > now - JUST_BOUGHT}
     gone |= {item for item, _, _ in cart_lines(customer)}
-    return told(ranker.recommend(tastes(customer, now), tuple(sorted(gone))))
+    unavailable = () if sight.declared is None else sight.declared.unavailable
+    return told(ranker.recommend(tastes(customer, now), tuple(sorted(gone)), unavailable))

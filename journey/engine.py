@@ -251,8 +251,10 @@ class _Step:
                 self._assign(customer, now, None, due)
                 learning.look_again(customer, now, looked + 1)
             else:
-                recs = self.shard.models.get("recs")
-                trigger = journeys.on_timer(customer, now, recs if isinstance(recs, Ranker) else None)
+                recs, declared = self.shard.models.get("recs"), self.shard.declared
+                ranker = recs if isinstance(recs, Ranker) else None
+                gone = () if declared is None else declared.unavailable
+                trigger = journeys.on_timer(customer, now, ranker, gone)
                 if trigger is not None:
                     self.shard.triggers.append(trigger)
         except (StateError, MemoryError):

@@ -65,11 +65,15 @@ class Recommends(Protocol):
     is_trusted: bool
     version: int
 
-    def beside_cart(self, cart: list[str], profile: dict[str, float]) -> list[dict[str, Any]]:
-        """Return items with scores and reasons, the best first; none of them lies in the cart."""
+    def beside_cart(
+        self, cart: list[str], profile: dict[str, float], unavailable: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        """Return items with scores and reasons, the best first; all can be had, and none of them lies in the cart."""
 
 
-def on_timer(customer: Customer, now: int, recs: Recommends | None = None) -> Trigger | None:
+def on_timer(
+    customer: Customer, now: int, recs: Recommends | None = None, unavailable: tuple[str, ...] = ()
+) -> Trigger | None:
     """Remind of the cart if it was quiet for an hour; else wait for the rest of it."""
     run = customer["runs"][ABANDONED_CART]
     due = run["quiet_since"] + QUIET
@@ -78,7 +82,7 @@ def on_timer(customer: Customer, now: int, recs: Recommends | None = None) -> Tr
         return None
     # a historical event may have emptied or closed the cart, and ended nothing
     is_there = customer["cart"]["id"] == run["key"] and bool(cart_lines(customer))
-    trigger = _reminder(customer, run, now, recs) if is_there and now - due <= CATCH_UP else None
+    trigger = _reminder(customer, run, now, recs, unavailable) if is_there and now - due <= CATCH_UP else None
     _end(customer)
     return trigger
 
@@ -93,7 +97,9 @@ def _end(customer: Customer) -> None:
     customer["ended_runs"] = ended[-MOST_ENDED:]
 
 
-def _reminder(customer: Customer, run: dict[str, Any], now: int, recs: Recommends | None) -> Trigger:
+def _reminder(
+    customer: Customer, run: dict[str, Any], now: int, recs: Recommends | None, unavailable: tuple[str, ...]
+) -> Trigger:
     cart = customer["cart"]
     value = cart_value(customer)
     currency = cart.get("currency", NO_CURRENCY)
@@ -108,7 +114,7 @@ def _reminder(customer: Customer, run: dict[str, Any], now: int, recs: Recommend
         content["data"]["value_minor"] = value
     if recs is not None and recs.is_trusted:
         names = [line["item_id"] for line in items]
-        beside = recs.beside_cart(names, profile_at(customer.get("profile", {}), now))[:RECOMMENDED]
+        beside = recs.beside_cart(names, profile_at(customer.get("profile", {}), now), unavailable)[:RECOMMENDED]
         if beside:
             content["recommendations"] = beside
     causes = [Cause(*run["cause"]).shown()]

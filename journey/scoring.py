@@ -62,7 +62,9 @@ def scorer_of(state: Mapping[str, Any]) -> Scores:
 
 
 class Declares(Protocol):
-    """Segments that a configuration declares."""
+    """What a configuration declares: segments, and the items that cannot be had, sorted."""
+
+    unavailable: tuple[str, ...]
 
     def segments(self, lookup: Callable[[str], Any]) -> list[str]:
         """Return the names of those somebody is in, sorted."""
@@ -148,13 +150,17 @@ class Ranker(Loaded):
         super().__init__(model, version, payload)
         self._recommender = Recommender.restore(payload["state"])
 
-    def recommend(self, profile: Mapping[str, float], exclude: tuple[str, ...] = ()) -> list[Recommendation]:
+    def recommend(
+        self, profile: Mapping[str, float], exclude: tuple[str, ...] = (), unavailable: tuple[str, ...] = ()
+    ) -> list[Recommendation]:
         """Return at most ten items for a customer, best first."""
-        return self._recommender.recommend(profile, RECOMMENDED, exclude)
+        return self._recommender.recommend(profile, RECOMMENDED, exclude, unavailable=unavailable)
 
-    def beside_cart(self, cart: list[str], profile: Mapping[str, float]) -> list[dict[str, Any]]:
-        """Return what goes with a cart, best first, as it is told."""
-        return told(self._recommender.beside_cart(cart))
+    def beside_cart(
+        self, cart: list[str], profile: Mapping[str, float], unavailable: tuple[str, ...] = ()
+    ) -> list[dict[str, Any]]:
+        """Return what goes with a cart and can be had, best first, as it is told."""
+        return told(self._recommender.beside_cart(cart, unavailable=unavailable))
 
 
 class Worths(Loaded):

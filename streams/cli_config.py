@@ -78,6 +78,8 @@ def show(as_json: Json = False) -> None:
             console.print(f"shop.{name}: {escape(str(value))}", soft_wrap=True)
         for name, condition in sorted(config.get("segments", {}).items()):
             console.print(f"segments.{name}: {escape(condition)}", soft_wrap=True)
+        if items := config.get("unavailable"):
+            console.print(f"unavailable: {escape(', '.join(items))}", soft_wrap=True)
 
 
 def _tell(shop: ShopFile, what: str, *, as_json: bool) -> None:
@@ -89,7 +91,9 @@ def _tell(shop: ShopFile, what: str, *, as_json: bool) -> None:
     for warning in shop.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
     count = len(shop.config["segments"])
-    console.print(f"{shop.sha256}, {count} segment{'' if count == 1 else 's'}, {what}", soft_wrap=True)
+    gone = len(shop.config.get("unavailable", ()))
+    without = f", {gone} item{'' if gone == 1 else 's'} unavailable" if gone else ""
+    console.print(f"{shop.sha256}, {count} segment{'' if count == 1 else 's'}{without}, {what}", soft_wrap=True)
 
 
 async def put_in_force(settings: Settings, shop: ShopFile) -> None:

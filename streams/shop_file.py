@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 import yaml
 from yaml.events import AliasEvent
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from journey.conditions import (
     CONFIG_VERSION,
@@ -40,7 +40,9 @@ MOST_SEGMENTS: Final = 200
 MOST_DEPTH: Final = 10  # of the file; what is known is two deep
 SEGMENT: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
-KEYS: Final = ("segments", "shop")
+KEYS: Final = ("segments", "shop", "unavailable")
+MOST_UNAVAILABLE: Final = 10_000
+MOST_ITEM_CHARACTERS: Final = 128
 SHOP_KEYS: Final = ("consent", "currency", "holdout", "time_zone")
 CONSENTS: Final = ("opt_in", "opt_out")
 TEXT: Final = "tag:yaml.org,2002:str"
@@ -268,6 +270,8 @@ def read(source: bytes, name: str = "shop.yaml") -> ShopFile:
             file.wrong(None, "shop is missing: shop: {currency: EUR, time_zone: Europe/Berlin}")
         segments = _segments(file, found["segments"][1]) if "segments" in found else {}
         config = {"v": CONFIG_VERSION, "shop": shop, "segments": segments}
+        if "unavailable" in found:
+            config["unavailable"] = _items(file, found["unavailable"][1])
     if file.places:
         lines = [f"{name}:{line}:{column}: {told}" for line, column, told in sorted(file.places)]
         raise ShopFileError("\n".join(lines))
@@ -349,6 +353,23 @@ def _segments(file: _File, node: Node) -> dict[str, str]:
             segments[name] = told
             file.warnings += _protected(name, condition)
     return segments
+
+
+def _items(file: _File, node: Node) -> list[str]:
+    """Return the ids in a list of items, each once, sorted."""
+    if not isinstance(node, SequenceNode):
+        file.wrong(node, "unavailable is a list of item ids: [p-9, p-12]")
+        return []
+    if len(node.value) > MOST_UNAVAILABLE:
+        file.wrong(node, f"unavailable: at most {MOST_UNAVAILABLE:,} items, not {len(node.value):,}")
+    items: set[str] = set()
+    for number, one in enumerate(node.value):
+        told = file.text(one, f"unavailable[{number}]")
+        if told is not None and len(told) > MOST_ITEM_CHARACTERS:
+            file.wrong(one, f"unavailable[{number}]: an item id has at most {MOST_ITEM_CHARACTERS} characters")
+        elif told is not None:
+            items.add(told)
+    return sorted(items)
 
 
 def _protected(segment: str, condition: Condition) -> list[str]:

@@ -78,6 +78,12 @@ class TestWhatIsDeclared:
         config = config_of(f"{SHOP}segments:\n  no: trait.country == 'NO'\n  on: trait.on == true\n  y: trait.y")
         assert sorted(config["segments"]) == ["no", "on", "y"]
 
+    def test_items_that_cannot_be_had_are_kept_once_in_order_and_only_where_some_are_told(self) -> None:
+        config = config_of(f"{SHOP}unavailable: [p-9, 'winter boots', p-12, p-9]")
+        assert config["unavailable"] == ["p-12", "p-9", "winter boots"]
+        assert Declared.from_config(config).unavailable == ("p-12", "p-9", "winter boots")
+        assert "unavailable" not in config_of(SHOP)  # a file of before has the hash of before
+
     def test_the_example_is_a_file_that_can_be_used(self) -> None:
         shop = read_file(EXAMPLE)
         declared = Declared.from_config(shop.config)
@@ -157,6 +163,16 @@ class TestMistakes:
             ("shop: {}", "1:1: shop.currency is missing"),
             ("shop:", "1:6: shop holds keys and values, each as key: value"),
             ("- shop", "1:1: a shop file holds keys and values, each as key: value"),
+            (SHOP + "unavailable: p-9", "2:14: unavailable is a list of item ids: [p-9, p-12]"),
+            (SHOP + "unavailable: [1042]", "2:15: unavailable[0] is a text: put it in quotes"),
+            (
+                f"{SHOP}unavailable: [a, {129 * 'x'}]",
+                "2:18: unavailable[1]: an item id has at most 128 characters",
+            ),
+            (
+                f"{SHOP}unavailable: [{10_001 * 'a, '}]",
+                "2:14: unavailable: at most 10,000 items, not 10,001",
+            ),
             (SHOP + "segments: [vip]", "2:11: segments holds keys and values, each as key: value"),
             (
                 SHOP + "segments: {Vip: trait.x}",
@@ -295,7 +311,7 @@ class TestCommands:
         assert done.exit_code == 0
         warning, verdict = done.output.splitlines()
         assert warning.startswith("warning: segments.born_in_the_nineties asks for trait.birth_year")
-        assert verdict == f"{read_file(EXAMPLE).sha256}, 16 segments, is well"
+        assert verdict == f"{read_file(EXAMPLE).sha256}, 16 segments, 2 items unavailable, is well"
 
     def test_for_programs_it_is_json(self) -> None:
         told = orjson.loads(self.run("check", str(EXAMPLE), "--json").output)
