@@ -391,15 +391,18 @@ class LabelLearner(Learner):
             "ece": told["ece"], "slope": told["slope"],
         }  # fmt: skip
 
+    def _auc_interval(self, one: Contestant) -> dict[str, Any]:
+        low, high = one.progress.auc_interval() or (None, None)
+        return {"auc_low": low, "auc_high": high}
+
     def _champion(self) -> Publication:
         one = self.champion
         one.judge()
         figures = self._figures(one)
         if self._is_time("interval", WEEK) or one.progress.scored - self._scored_then >= PUBLISH_ROWS:
             self._days["interval"], self._scored_then = self.at, one.progress.scored
-            low, high = one.progress.auc_interval() or (None, None)
             better, worse = one.progress.gain_interval() or (None, None)
-            self._interval = {"auc_low": low, "auc_high": high, "gain_low": better, "gain_high": worse}
+            self._interval = self._auc_interval(one) | {"gain_low": better, "gain_high": worse}
         figures |= self._interval | {"drift": self.alarm, "alarms": self.drift.alarms}
         payload = {
             "class": "logistic/1", "state": one.model.state(), "fallback": self.fallback.model.state(),
@@ -422,7 +425,7 @@ class LabelLearner(Learner):
             "class": state["class"], "state": state if size <= PROMOTED_BYTES else None, "size": size,
             "fallback": self.fallback.model.state(), "trust": one.trust, "labels": self.taken, "verdict": verdict,
         }  # fmt: skip
-        return self._publication(one.name, payload | self._shop(), self._figures(one))
+        return self._publication(one.name, payload | self._shop(), self._figures(one) | self._auc_interval(one))
 
     def _blended(self) -> Publication:
         state = {"class": "blend/1", "linear": self.champion.model.state(), "boosted": self.boosted.kept[-1][1]}
@@ -435,7 +438,7 @@ class LabelLearner(Learner):
             return []
         name = self.boosted.name
         self.boosted.judge()
-        figures = self._figures(self.boosted)
+        figures = self._figures(self.boosted) | self._auc_interval(self.boosted)
         trained = {"samples": self.taken, "metrics": figures, "at": self.at, "trust": self.boosted.trust}
         told = {
             "slot": self.family, "role": "challenger", "schema": SCHEMA_OF[self.family], "names": list(self.names),
@@ -662,14 +665,15 @@ class RecsLearner(Learner):
         self._rows_then = 0
 
     def _take(self, sample: Sample) -> list[Outcome]:
-        items, at = sample["items"], self.at
+        # when it was, not when it came: partitions of a past that is loaded are weeks apart from each other
+        happened: int = sample["happened"] if "happened" in sample else sample["at"]
+        items = sample["items"]
         profile = {str(item): float(weight) for item, weight in sample["profile"]}
-        names = [item[0] for item in items]
-        self._judge(names, profile, sample)
-        self.baskets.learn(items, at, profile)
+        self._judge(profile, sample)
+        self.baskets.learn(items, happened, profile)
         if self.taken % ASKED == 0:
-            self.neighbours.learn(items, at, profile)
-            self.factors.learn(items, at, profile)
+            self.neighbours.learn(items, happened, profile)
+            self.factors.learn(items, happened, profile)
         self.taken += 1
         done: list[Outcome] = []
         new = self.taken - self._rows_then
@@ -687,24 +691,25 @@ class RecsLearner(Learner):
             done.append(self._publication("rules", payload, {"labels": self.taken, "rules": len(rules.found)}))
         return done
 
-    def _judge(self, names: Sequence[str], profile: Mapping[str, float], sample: Sample) -> None:
+    def _judge(self, profile: Mapping[str, float], sample: Sample) -> None:
         if sample["top"] is not None:
-            self._hit("recs", sample["top"], names)
+            self._hit("recs", sample["top"], sample)
         if "recs" not in self.ranked:
             return
-        self._hit("popular", self.ranked["recs"]["items"][:RECOMMENDED], names)
+        self._hit("popular", self.ranked["recs"]["items"][:RECOMMENDED], sample)
         if self.taken % ASKED == 0:
             for name, kind in self.RANKINGS.items():
                 if name in self.ranked:
                     ranking = self._asked.get(name)
                     if ranking is None:
                         ranking = self._asked[name] = kind.restore(self.ranked[name])
-                    self._hit(name, [one.item for one in ranking.recommend(profile, RECOMMENDED)], names)
+                    self._hit(name, [one.item for one in ranking.recommend(profile, RECOMMENDED)], sample)
 
-    def _hit(self, name: str, top: Sequence[str], names: Sequence[str]) -> None:
+    def _hit(self, name: str, top: Sequence[str], sample: Sample) -> None:
+        names = [item[0] for item in sample["items"]]
         found = sum(item in names for item in top) / min(RECOMMENDED, len(names))
         known = self.hits.setdefault(name, [])
-        known.append([self.at // DAY, rounded(found)])
+        known.append([sample["at"] // DAY, rounded(found)])
         if len(known) > JUDGED:
             del known[0]
 
@@ -765,7 +770,7 @@ class ValueLearner(Learner):
         self.buyers = Buyers()
 
     def _take(self, sample: Sample) -> list[Outcome]:
-        self.buyers.observe(sample["x"], self.at)
+        self.buyers.observe(sample["x"], sample["at"])
         self.taken += 1
         if not self.buyers.due(self.at):
             return []

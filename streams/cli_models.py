@@ -1,4 +1,4 @@
-"""Commands on models: models, models history, promote, rollback, freeze, unfreeze."""
+"""Commands on models: models, models history, models rules, promote, rollback, freeze, unfreeze."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from journey.adoptions import Adopted, Standing
 from journey.errors import MissingModelError
+from journey.models.rules import Rule, Rules
 from journey.triggers import rfc3339
 from streams import topics
 from streams.appends import Log
@@ -24,7 +25,7 @@ from streams.errors import NotFoundError, SettingsError, SlotError, SnapshotErro
 from streams.logs import consumer, partitions_of
 from streams.models_log import ModelsLog
 from streams.settings import Settings, load
-from streams.snapshots import adoption_of, check_loads, is_empty
+from streams.snapshots import MOST_MICROSECONDS, adoption_of, check_fit, check_loads, is_empty, microseconds
 
 ATTEMPTS: Final = 5  # to put a version in force while others are being adopted
 NONE: Final = "-"
@@ -89,6 +90,73 @@ def history(slot: Slot, as_json: Json = False) -> None:
         table.add_row(escape(f"{one.model}/{one.version}"), rfc3339(one.at) if one.at else NONE, one.sha256[:12])
     console.print(table)
     console.print(f"the last one is in force{', and the slot is frozen' if slot in standing.frozen else ''}")
+
+
+@models_app.command()
+def rules(
+    item: Annotated[str | None, typer.Argument(help="Only rules from this item; without, all.")] = None,
+    most: Annotated[int, typer.Option("--most", help="At most so many.", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show who buys this buys that: the association rules in force, highest lift first.
+
+    Example: journey models rules p-9
+    """
+    version, found = asyncio.run(_rules(load()))
+    console = Console(highlight=False)
+    if as_json:
+        chosen = _chosen(found, item)
+        shown = [
+            {"left": rule.left, "right": rule.right, "together": rule.together, "support": rule.support,
+             "confidence": rule.confidence, "lift": rule.lift}
+            for rule in chosen[:most]
+        ]  # fmt: skip
+        told = {"version": version, "orders": found.baskets, "found": len(chosen), "rules": shown}
+        console.file.write(orjson.dumps(told).decode() + "\n")
+        return
+    show_rules(console, version, found, item, most)
+
+
+def _chosen(found: Rules, item: str | None) -> list[Rule]:
+    return [rule for rule in found.found if item in (None, rule.left)]
+
+
+def show_rules(console: Console, version: int, found: Rules, item: str | None = None, most: int = 20) -> None:
+    """Print rules for a person, in 80 columns: all, or those from an item."""
+    chosen = _chosen(found, item)
+    of = "" if item is None else f" from {item}"
+    console.print(
+        escape(
+            f"rules/{version}: {len(chosen):,} {'rule' if len(chosen) == 1 else 'rules'}{of}, counted in {found.baskets:,} orders"
+        )
+    )
+    if not chosen:
+        return
+    table = Table(
+        "who buys", "also buys", "orders with both", "confidence", "lift", box=None, pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for rule in chosen[:most]:
+        figures = f"{rule.together:,}", f"{rule.confidence:.2f}", f"{rule.lift:.1f}"
+        table.add_row(escape(rule.left), escape(rule.right), *figures)
+    console.print(table)
+    if len(chosen) > most:
+        console.print(f"and {len(chosen) - most:,} more: --most {len(chosen)}")
+
+
+async def _rules(settings: Settings) -> tuple[int, Rules]:
+    known = (await _standing(settings)).in_force.get("rules")
+    if known is None:
+        msg = "no rules yet: they are found once a week of orders, from the hundredth order on"
+        raise NotFoundError(msg)
+    model, version, digest = known
+    try:
+        payload = await ModelsLog(settings).get(model, version, digest)
+    except MissingModelError as error:
+        raise NotFoundError(str(error)) from None
+    return version, Rules.restore(payload["state"])
 
 
 async def survey(settings: Settings) -> dict[str, Any]:
@@ -255,8 +323,10 @@ def promote(
     if not model or not number.isdigit():
         msg = f"{name}: write a model and a version, such as churn.boosted/7; `journey models` shows what there is"
         raise SettingsError(msg)
-    slot, before = asyncio.run(adopt(load(), model, int(number)))
+    slot, before, took = asyncio.run(adopt(load(), model, int(number)))
     _say(f"{slot}: {name} is in force from now on, in place of {before}")
+    if took > MOST_MICROSECONDS:
+        _say(f"a score of it takes {took:.0f} us: engines are slower for it ({MOST_MICROSECONDS:.0f} are advised)")
 
 
 def rollback(
@@ -299,8 +369,8 @@ def unfreeze(slot: Slot) -> None:
     _say(f"{slot} {text}")
 
 
-async def adopt(settings: Settings, model: str, number: int) -> tuple[str, str]:
-    """Put a version in force; return its slot, and what was in force there.
+async def adopt(settings: Settings, model: str, number: int) -> tuple[str, str, float]:
+    """Put a version in force; return its slot, what was in force there, and the microseconds that a score takes.
 
     Raises
     ------
@@ -308,7 +378,7 @@ async def adopt(settings: Settings, model: str, number: int) -> tuple[str, str]:
         The version cannot be used (see ``usable``), or others were adopted each time meanwhile.
     """
     found = await usable(settings, model, number)
-    return str(found["slot"]), await _put(settings, found)
+    return str(found["slot"]), await _put(settings, found), found["microseconds"]
 
 
 async def usable(settings: Settings, model: str, number: int, slot: str | None = None) -> dict[str, Any]:
@@ -340,11 +410,13 @@ async def usable(settings: Settings, model: str, number: int, slot: str | None =
                 "adopted"
             )
             raise SlotError(msg)
-        check_loads(model, number, payload, place)
+        loaded = check_loads(model, number, payload, place)
+        if slot is None:  # what was in force once may be again
+            check_fit(found)
     except (SnapshotError, MissingModelError) as error:
         msg = f"{error}: nothing was adopted"
         raise SlotError(msg) from None
-    return {**found, "slot": place}
+    return {**found, "slot": place, "microseconds": microseconds(loaded)}
 
 
 async def _put(settings: Settings, found: Mapping[str, Any]) -> str:

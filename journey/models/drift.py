@@ -28,7 +28,7 @@ FASTER_FOR: Final = 500  # labels
 
 
 class Alarm(TypedDict):
-    """The losses of a slot changed; ``at`` is the moment of the label that told it, ``since`` when it probably began.
+    """The losses of a slot rose; ``at`` is the moment of the label that told it, ``since`` when it probably began.
 
     ``before`` and ``after`` are the means of the kept losses on either side.
     ``seconded`` is how many of the kept losses Page-Hinkley needed to say the
@@ -45,7 +45,11 @@ class Alarm(TypedDict):
 
 
 class Drift:
-    """The losses of one slot, and whether their mean has changed.
+    """The losses of one slot, and whether their mean has risen.
+
+    A fall is no alarm, as when a model has learned what it could not know at
+    first; the watch begins anew after it, so that a later rise is one from
+    there.
 
     Examples
     --------
@@ -74,7 +78,7 @@ class Drift:
         return FASTER if self._since is not None and self._since < FASTER_FOR else 1.0
 
     def add(self, loss: float, at: int) -> Alarm | None:
-        """Tell the log-loss of a label that came at a moment (milliseconds); return an alarm if it makes one.
+        """Tell the log-loss of a label that came at a moment (milliseconds); return an alarm if it rose.
 
         Losses of more than 30 days ago, and all but the newest 5,000, are
         forgotten; the watch is then begun anew with those that are left.
@@ -109,7 +113,7 @@ class Drift:
         for _, loss in self._losses:
             self._adwin.update(loss)
 
-    def _alarm(self, at: int) -> Alarm:
+    def _alarm(self, at: int) -> Alarm | None:
         losses = [loss for _, loss in self._losses]
         change = change_of(losses)
         before, after = losses[:change], losses[change:]
@@ -120,13 +124,16 @@ class Drift:
             "before": math.fsum(before) / len(before),
             "after": math.fsum(after) / len(after),
             "losses": len(losses),
-            "seconded": _second(losses),
+            "seconded": None,
         }
         # River's ADWIN starts anew after it detected a change, and so does what is kept for it
-        self.alarms += 1
-        self._since = 0
         self._losses = []
         self._told()
+        if alarm["after"] <= alarm["before"]:
+            return None
+        alarm["seconded"] = _second(losses)
+        self.alarms += 1
+        self._since = 0
         return alarm
 
     def state(self) -> State:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypedDict
 
+import numpy as np
+
 from journey.errors import BadSnapshotError
 from journey.events import DAY
 from journey.models.base import State, bounded, log_loss, logit
@@ -138,12 +140,11 @@ class Progress:
     def auc_interval(self) -> Interval | None:
         """Return where AUC lies with 95 %, by resampling the days on which rows were scored."""
         rows = sorted(self._rows, key=_by_score)
-        found: list[float] = []
-        for weights in resampled_days({row[3] for row in rows}):
-            one = auc([(p, y, weights[day]) for p, _, y, day in rows])
-            if one is not None:
-                found.append(one)
-        return interval(found)
+        days = sorted({row[3] for row in rows})
+        if len(days) < 2:
+            return None
+        place = {day: at for at, day in enumerate(days)}
+        return interval(resampled_auc(rows, [place[row[3]] for row in rows], len(days)))
 
     def gain_interval(self) -> Interval | None:
         """Return where ``gain`` lies with 95 %, by resampling the days on which rows were scored."""
@@ -280,6 +281,37 @@ def auc(rows: Iterable[tuple[float, int, int]]) -> float | None:
             falses += times
     wins += tied_true * (2 * below + tied_false)
     return wins / (2 * trues * falses) if trues and falses else None
+
+
+def resampled_auc(
+    rows: Sequence[tuple[float, float | None, int, int]], places: Sequence[int], count: int
+) -> list[float]:
+    """Return ``auc`` of each resample of days in which both answers occur: all at once, in whole numbers.
+
+    Parameters
+    ----------
+    rows
+        Scores in ascending order, something else, what happened, something else.
+    places
+        For each row the number of its day, of so many (``count``).
+    """
+    scores: Any = np.array([row[0] for row in rows], np.float64)
+    happened: Any = np.array([row[2] for row in rows]) == 1
+    day: Any = np.array(places)
+    below: Any = np.zeros((len(rows) + 1, count), np.int64)  # by day: how many before each row did not happen
+    below[1:][np.arange(len(rows))[~happened], day[~happened]] = 1
+    np.cumsum(below, axis=0, out=below)
+    true: Any = np.argsort(np.where(happened, day, count), kind="stable")[: happened.sum()]  # day by day
+    # of those with the same score half are below: twice as many are those before its first and those up to its last
+    twice = below[np.searchsorted(scores, scores[true], "left")] + below[np.searchsorted(scores, scores[true], "right")]
+    wins: Any = np.zeros((count, count), np.int64)  # twice those that a day's true have over another's false
+    known, begins = np.unique(day[true], return_index=True)
+    if len(known):
+        wins[known] = np.add.reduceat(twice, begins, axis=0)
+    drawn: Any = np.array(_draws(count, RESAMPLES), np.int64)
+    won = ((drawn @ wins) * drawn).sum(axis=1)
+    pairs = (drawn @ np.bincount(day[happened], minlength=count)) * (drawn @ below[-1])
+    return [int(one) / (2 * int(of)) for one, of in zip(won, pairs, strict=True) if of]
 
 
 def calibration_line(rows: Sequence[tuple[float, int]]) -> tuple[float, float] | None:

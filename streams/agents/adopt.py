@@ -24,7 +24,17 @@ from streams.control import ControlLog
 from streams.errors import LogTruncatedError, SnapshotError
 from streams.records import dead_letter
 from streams.settings import Settings
-from streams.snapshots import Keys, adoption_of, check_fit, check_loads, is_empty, payload_of, read
+from streams.snapshots import (
+    MOST_MICROSECONDS,
+    Keys,
+    adoption_of,
+    check_fit,
+    check_loads,
+    is_empty,
+    microseconds,
+    payload_of,
+    read,
+)
 
 log = logging.getLogger("journey.adopt")
 
@@ -54,6 +64,11 @@ def is_wanted(standing: Standing, envelope: Mapping[str, Any], promote: str) -> 
     is_own = known is not None and known[0] == slot
     verdict = envelope.get("verdict")
     return promote == "auto" and is_own and isinstance(verdict, dict) and verdict.get("promote") is True
+
+
+def _is_promotion(standing: Standing, slot: str, model: str) -> bool:
+    known = standing.in_force.get(slot)
+    return known is not None and known[0] != model
 
 
 @dataclass
@@ -98,12 +113,18 @@ class Adopt:
         try:
             snapshot = read(record.value, self.keys)
             payload = payload_of(snapshot)
-            check_fit(snapshot)
             standing = await self.control.read()
             if is_empty(payload) or not is_wanted(standing, snapshot.envelope, self.settings.promote):
                 self.counts["passed_over"] += 1
                 return
-            check_loads(snapshot.model, snapshot.version, payload, snapshot.envelope["slot"])
+            check_fit(snapshot.envelope)
+            slot = snapshot.envelope["slot"]
+            found = check_loads(snapshot.model, snapshot.version, payload, slot)
+            if _is_promotion(standing, slot, snapshot.model) and (took := microseconds(found)) > MOST_MICROSECONDS:
+                self.counts["passed_over"] += 1
+                slow = snapshot.model, snapshot.version, took, MOST_MICROSECONDS
+                log.warning("not promoted: a score of %s/%d takes %.0f us, %.0f are allowed", *slow)
+                return
         except SnapshotError as error:
             await self._refuse(record, error)
             return

@@ -12,6 +12,7 @@ from journey.adoptions import Standing, in_force
 from journey.models.rate import Rate
 from journey.samples import SCHEMAS
 from streams import faust_fixes
+from streams.agents import adopt
 from streams.agents.adopt import Adopt
 from streams.errors import LogTruncatedError
 from streams.faust_fixes import LightRecord
@@ -206,6 +207,36 @@ async def test_what_the_engine_could_not_load_is_refused_and_the_last_good_one_s
 async def test_a_challenger_that_is_not_to_be_adopted_need_not_fit_the_slot(desk: Desk) -> None:
     await desk.sees("churn.odd/1", "challenger", state={"class": "of another program"})
     assert (desk.counts["passed_over"], desk.counts["refused"]) == (1, 0)
+
+
+async def test_a_challenger_that_is_worse_than_the_trivial_answer_is_nothing_to_complain_of_until_it_is_wanted() -> (
+    None
+):
+    worse = {"metrics": {"log_loss": 0.4, "baseline_log_loss": 0.3}}
+    desk = Desk(promote="auto")
+    await desk.sees("churn/1")
+    await desk.sees("churn.svm/1", "challenger", trained=worse)
+    assert (desk.counts["passed_over"], desk.counts["refused"], desk.log.letters) == (1, 0, [])
+    await desk.sees("churn.svm/2", "challenger", trained=worse, verdict=PROMOTES)
+    assert desk.counts["refused"] == 1
+    assert desk.force == {"churn": ("churn", 1)}
+
+
+async def test_a_challenger_that_takes_too_long_for_a_score_is_not_promoted_by_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(promote="auto")
+    await desk.sees("churn/1")
+    monkeypatch.setattr(adopt, "MOST_MICROSECONDS", 0.0)
+    await desk.sees("churn.boosted/1", "challenger", verdict=PROMOTES)
+    assert desk.force == {"churn": ("churn", 1)}
+    assert (desk.counts["passed_over"], desk.counts["refused"], desk.log.letters) == (1, 0, [])
+    assert "not promoted: a score of churn.boosted/1 takes" in caplog.text
+    await desk.sees("churn/2")
+    assert desk.force == {"churn": ("churn", 2)}, "what follows its own former version is not asked how fast it is"
+    monkeypatch.undo()
+    await desk.sees("churn.boosted/2", "challenger", verdict=PROMOTES)
+    assert desk.force == {"churn": ("churn.boosted", 2)}
 
 
 async def test_a_learner_that_begins_anew_does_not_replace_what_was_trusted(desk: Desk) -> None:

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.quality.stream import run
 from journey.entries import encode
 from journey.errors import BadSnapshotError
+from journey.events import DAY
 from journey.samples import FAMILIES, Sample
 from journey.scoring import load
 from journey.training import Fit, Learner, Notice, Publication, new_learner, restore_learner
@@ -114,6 +115,34 @@ class TestLearner:
         for damage in damages:
             with pytest.raises(BadSnapshotError):
                 restore_learner({**state, **damage})
+
+
+def test_what_is_measured_by_the_day_is_of_the_day_of_the_sample_in_whatever_order_partitions_come() -> None:
+    learner = new_learner("recs")
+    known = [dict(sample) | {"top": [f"p-{number}" for number in range(1, 11)]} for sample in samples("recs")]
+    late = known[-1]["at"] + 400 * DAY
+    ahead = [
+        known[0] | {"src": ["journey.journal", 1, position, 0], "at": at, "happened": at}
+        for position, at in ((7, late), (8, late + DAY))
+    ]
+    metrics = [
+        one.payload["metrics"]
+        for sample in (ahead[0], *known, ahead[1])
+        for one in learner.learn(sample)
+        if isinstance(one, Publication) and one.model == "recs"
+    ]
+    assert metrics[-1]["recall_low"] < metrics[-1]["recall"] < metrics[-1]["recall_high"]
+
+
+def test_challengers_have_intervals_beside_the_champions() -> None:
+    learner = new_learner("churn")
+    told: dict[str, list[dict[str, Any]]] = {}
+    for sample in samples("churn"):
+        for one in learner.learn(sample):
+            if isinstance(one, Publication):
+                told.setdefault(one.model, []).append(one.payload["metrics"])
+    for name in ("churn", "churn.tree", "churn.forest", "churn.svm", "churn.hinge"):
+        assert told[name][-1]["auc_low"] <= told[name][-1]["auc"] <= told[name][-1]["auc_high"], name
 
 
 def test_a_fit_that_gives_nothing_leaves_the_one_there_was() -> None:

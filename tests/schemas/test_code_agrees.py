@@ -7,6 +7,7 @@ import json
 import pytest
 
 import journey.errors
+from benchmarks.quality import stream
 from journey.entries import PAGE_ENTRIES
 from journey.errors import EventError
 from journey.events import CLASS_OF
@@ -14,6 +15,7 @@ from journey.ids import BLOCKED_IDS
 from journey.triggers import Cause, stage_changed
 from streams.faust_fixes import LightRecord
 from streams.records import parse_control
+from streams.shop import generate
 from streams.snapshots import Keys, sign
 from tests.schemas.catalogue import RAW_REASONS, REQUIRED_DATA, SCHEMAS, Example, Json, examples, validator
 
@@ -56,6 +58,22 @@ def test_a_snapshot_as_it_is_signed_fits_its_schema() -> None:
         trained_through={"0": 500}, trained=trained, payload={"role": "champion", "w": [0.5]},
     )  # fmt: skip
     validator("journey.model.v1").validate(json.loads(value))
+
+
+def test_every_sample_of_a_shop_fits_its_schema_and_has_no_field_that_the_schema_does_not_name() -> None:
+    samples = [sample for _, sample in stream.run(generate(seed=1, customers=120, days=80)).samples]
+    kinds = {(sample["model"], sample["kind"]) for sample in samples}
+    assert kinds >= {(name, "label") for name in ("churn", "intent")}
+    assert kinds >= {(name, "observe") for name in ("churn", "segments", "recs", "value")}
+    check, schema = validator("journey.sample.v1"), SCHEMAS["journey.sample.v1"]
+    named = {
+        (one["properties"]["model"]["const"], field)
+        for one in schema["oneOf"]
+        for field in (*schema["properties"], *one["properties"])
+    }
+    for sample in samples:
+        check.validate(json.loads(json.dumps(sample)))
+    assert {(sample["model"], field) for sample in samples for field in sample} <= named
 
 
 ABOUT_MODELS = [one for one in examples("journey.control.v1") if one.value["k"] in ("adopt", "freeze", "unfreeze")]

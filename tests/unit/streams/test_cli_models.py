@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from journey.adoptions import Standing
-from streams.cli_models import before, show
+from journey.models.rules import Pairs, Rules
+from streams.cli_models import before, show, show_rules
 from streams.errors import NotFoundError, SlotError
 
 NOW = 1_795_162_442_000
@@ -85,6 +86,28 @@ def test_rankings_and_forecasts_have_figures_of_their_own() -> None:
     assert "R2" in spends
     assert ".493" in spends
     assert "6 segments" in shown(in_force=envelope("segments", 123, metrics={"labels": 9, "segments": 6}))
+
+
+def test_rules_are_listed_with_what_they_rest_on() -> None:
+    pairs = Pairs()
+    for basket in (["ink", "pen"],) * 30 + (["cup", "pen"],) * 25 + (["tea"],) * 70:
+        pairs.learn(basket)
+    rules = Rules.of(pairs)
+
+    def listed(item: str | None = None, most: int = 20) -> list[str]:
+        out = StringIO()
+        show_rules(Console(file=out, width=80, highlight=False), 7, rules, item, most)
+        return [" ".join(line.split()) for line in out.getvalue().splitlines()]
+
+    assert listed() == [
+        "rules/7: 4 rules, counted in 125 orders",
+        "who buys also buys orders with both confidence lift",
+        "cup pen 25 1.00 2.3", "ink pen 30 1.00 2.3", "pen cup 25 0.45 2.3", "pen ink 30 0.55 2.3",
+    ]  # fmt: skip
+    assert listed("ink")[0] == "rules/7: 1 rule from ink, counted in 125 orders"
+    assert listed("ink")[2:] == ["ink pen 30 1.00 2.3"]
+    assert listed(most=1)[2:] == ["cup pen 25 1.00 2.3", "and 3 more: --most 4"]
+    assert listed("tea") == ["rules/7: 0 rules from tea, counted in 125 orders"]
 
 
 def test_an_empty_slot_is_told_as_such() -> None:

@@ -10,11 +10,24 @@ import pytest
 
 from journey.entries import encode
 from journey.models.baskets import Baskets
-from journey.samples import CATALOGUE
+from journey.models.rate import Rate
+from journey.samples import CATALOGUE, SCHEMAS
 from streams import snapshots
 from streams.errors import SignatureError, SnapshotError
 from streams.settings import Settings
-from streams.snapshots import MOST_BYTES, Keys, check_fit, check_loads, key_id, keys_of, named, payload_of, read, sign
+from streams.snapshots import (
+    MOST_BYTES,
+    Keys,
+    check_fit,
+    check_loads,
+    key_id,
+    keys_of,
+    microseconds,
+    named,
+    payload_of,
+    read,
+    sign,
+)
 
 FIRST, OLD = Keys(b"the very first key"), Keys(b"the key of before", (b"the very first key",))
 NEW = Keys(b"the key of today", (OLD.current, FIRST.current))
@@ -150,7 +163,7 @@ def test_a_payload_that_was_signed_elsewhere_is_looked_at_too() -> None:
 )
 def test_what_would_score_badly_is_not_adopted(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(SnapshotError, match=text):
-        check_fit(read(altered(**fields), NEW))
+        check_fit(read(altered(**fields), NEW).envelope)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +174,7 @@ def test_what_would_score_badly_is_not_adopted(fields: dict[str, Any], text: str
     ],
 )  # fmt: skip
 def test_what_does_not_claim_more_than_it_keeps_is_adopted(fields: dict[str, Any]) -> None:
-    check_fit(read(altered(**fields), NEW))
+    check_fit(read(altered(**fields), NEW).envelope)
 
 
 def test_the_keys_are_those_of_the_settings() -> None:
@@ -187,6 +200,16 @@ def ranks(**fields: Any) -> dict[str, Any]:
 def test_a_model_that_the_engine_can_load_is_fine() -> None:
     check_loads("recs", 1, ranks(), "recs")
     check_loads("rules", 1, {"trust": "cold", "state": {}}, "rules")
+
+
+def test_how_long_a_score_takes_is_measured_where_there_are_scores() -> None:
+    rate = Rate(100, 30).state()
+    payload = {
+        "slot": "churn", "state": rate, "fallback": rate, "trust": "trusted", "labels": 100, "schema": "churn/1",
+        "names": list(SCHEMAS["churn/1"]),
+    }  # fmt: skip
+    assert 0.0 < microseconds(check_loads("churn", 1, payload, "churn")) < 10_000.0
+    assert microseconds(check_loads("recs", 1, ranks(), "recs")) == 0.0
 
 
 @pytest.mark.parametrize(

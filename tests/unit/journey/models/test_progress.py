@@ -203,6 +203,20 @@ def test_the_interval_of_auc_lies_around_auc() -> None:
     assert found - 0.06 < low < found < high < found + 0.06
 
 
+@pytest.mark.parametrize("days", [2, 5, 40])
+def test_all_resamples_at_once_are_those_of_one_after_another(days: int) -> None:
+    progress = Progress("churn")
+    for number in range(600):
+        p = round(chance("p", str(number)), 2)  # with many ties
+        day = int(chance("d", str(number)) * days)
+        progress.add(chance("y", str(number)) < 0.2 + p / 2 and day != 1, p, 0.5, day * DAY)
+    rows = sorted(((p, y, day) for p, _, y, day in progress.state()["rows"]), key=lambda row: row[0])
+    drawn = resampled_days({row[2] for row in rows})
+    each = [auc([(p, y, weights[day]) for p, y, day in rows]) for weights in drawn]
+    assert progress.auc_interval() == interval([one for one in each if one is not None])
+    assert (None in each) == (days == 2), "of two days one can be drawn twice, and one of them has no order"
+
+
 # ---- trust -----------------------------------------------------------------------------------------------------------
 
 
