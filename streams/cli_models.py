@@ -124,12 +124,8 @@ def _chosen(found: Rules, item: str | None) -> list[Rule]:
 def show_rules(console: Console, version: int, found: Rules, item: str | None = None, most: int = 20) -> None:
     """Print rules for a person, in 80 columns: all, or those from an item."""
     chosen = _chosen(found, item)
-    of = "" if item is None else f" from {item}"
-    console.print(
-        escape(
-            f"rules/{version}: {len(chosen):,} {'rule' if len(chosen) == 1 else 'rules'}{of}, counted in {found.baskets:,} orders"
-        )
-    )
+    of = f"{'rule' if len(chosen) == 1 else 'rules'}{'' if item is None else f' from {item}'}"
+    console.print(escape(f"rules/{version}: {len(chosen):,} {of}, counted in {found.baskets:,} orders"))
     if not chosen:
         return
     table = Table(
