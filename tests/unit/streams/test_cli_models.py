@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from journey.adoptions import Standing
-from journey.models.rules import Pairs, Rules
+from journey.models.baskets import Pairs
+from journey.models.rules import Rules
 from streams.cli_models import before, show, show_rules
 from streams.errors import NotFoundError, SlotError
 
