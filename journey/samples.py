@@ -32,6 +32,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 SCHEMA_OF: Final[Mapping[str, str]] = {family: f"{family}/1" for family in FAMILIES}
 CATALOGUE: Final = "1"  # of features; a snapshot of another one is refused
+# raised by every change that lets the same samples give other versions of models: verify compares within one
+LEARN_VERSION: Final = 2
 
 CHURN_HORIZON: Final = 30 * DAY
 CHURN_EVERY: Final = 7 * DAY

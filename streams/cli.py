@@ -424,6 +424,12 @@ def _show_verdict(verdict: replays.Verdict, seconds: float) -> None:
         f"(+{verdict.trigger_repeats} repeats under the same id) in {seconds:.1f} s"
     )
     console.print(f"{verdict.samples:,} samples, {verdict.models:,} versions of models learned again from them")
+    if verdict.models_not_compared:
+        console.print(
+            f"{verdict.models_not_compared:,} versions are not compared: learners of another version of this program "
+            "began their families; after `journey rebuild` all are",
+            soft_wrap=True,
+        )
     for slot, versions in verdict.adopted.items():
         if len(versions) > 1:  # an adoption is in some partitions before it is in others
             console.print(f"in force in {escape(slot)}, by partition: {escape(', '.join(versions))}", soft_wrap=True)

@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 import orjson
 from aiokafka import TopicPartition
 
-from journey.samples import FAMILIES, SCHEMA_OF
+from journey.samples import FAMILIES, LEARN_VERSION, SCHEMA_OF
 from streams import topics
 from streams.collector import calm
 from streams.errors import SnapshotError
 from streams.logs import consumer, end_offsets, read_all, read_partitions, spans_of
 from streams.settings import Settings
-from streams.snapshots import digest, keys_of, payload_of, read, version_of
+from streams.snapshots import digest, keys_of, learned_by, payload_of, read, version_of
 
 FITS: Final = ("clv",)  # what is fitted by a batch library, and decided once
 FITTED: Final = ".boosted"
@@ -31,6 +31,7 @@ class Relearned:
     """What came of it."""
 
     models: int = 0  # versions that were compared
+    not_compared: int = 0  # since learners of another version of this program made some of their family
     different: list[str] = field(default_factory=list)
 
 
@@ -38,9 +39,10 @@ Published = dict[tuple[str, int], "Version"]
 
 
 class Version(NamedTuple):
-    """What was published under a name: the digests of all of it, and the content of the first, of fits."""
+    """What was published under a name: by which learners, all digests of it, the content of the first, of fits."""
 
     family: str
+    learners: int
     digests: set[str]
     content: dict[str, Any]
 
@@ -49,14 +51,16 @@ async def relearn(settings: Settings) -> Relearned:
     """Learn all samples again from the first one, and compare every version that comes of them with the published one.
 
     Batch fits are taken as they were published. Versions of samples that
-    retention took cannot be compared; neither can those of other epochs. A
-    family of which nothing was published has nothing to compare. Runs in one
-    or two processes of its own.
+    retention took cannot be compared; neither can those of other epochs, nor
+    those of a family that learners of another version have begun: what came
+    after an upgrade rests on what came before it. A family of which nothing
+    was published has nothing to compare. Runs in one or two processes of its
+    own.
     """
     published = await _published(settings)
-    families = {one.family for one in published.values()}
+    families, not_compared = comparable(published)
     if not families:
-        return Relearned()
+        return Relearned(not_compared=not_compared)
     topic = settings.topic(topics.SAMPLES)
     ends = await end_offsets(settings, topic)
     few = sum(ends.values()) < FEW
@@ -66,7 +70,15 @@ async def relearn(settings: Settings) -> Relearned:
     with ProcessPoolExecutor(len(shares), multiprocessing.get_context("spawn")) as pool:
         running = [loop.run_in_executor(pool, _in_process, settings, share, published) for share in shares]
         found = await asyncio.gather(*running)
-    return Relearned(sum(one.models for one in found), sorted(name for one in found for name in one.different))
+    different = sorted(name for one in found for name in one.different)
+    return Relearned(sum(one.models for one in found), not_compared, different)
+
+
+def comparable(published: Published) -> tuple[set[str], int]:
+    """Return the families whose versions our learners made from the first on, and how many versions others have."""
+    others = {one.family for one in published.values() if one.learners != LEARN_VERSION}
+    families = {one.family for one in published.values()} - others
+    return families, sum(one.family in others for one in published.values())
 
 
 def _in_process(settings: Settings, families: tuple[str, ...], published: Published) -> Relearned:
@@ -130,7 +142,8 @@ async def _published(settings: Settings) -> Published:
                 continue  # of a schema that nothing is learned by any more
             is_fit = snapshot.model in FITS or snapshot.model.endswith(FITTED)
             content = payload_of(snapshot) if is_fit else {}
-            one = found.setdefault((snapshot.model, snapshot.version), Version(family, set(), content))
+            version = Version(family, learned_by(snapshot.envelope), set(), content)
+            one = found.setdefault((snapshot.model, snapshot.version), version)
             one.digests.add(snapshot.sha256)
         except SnapshotError:
             continue  # an adoption of it would have stopped the fold

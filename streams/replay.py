@@ -299,6 +299,7 @@ class Verdict:
     samples_different: list[str]  # family and journal partition
     adopted: dict[str, list[str]]  # slot: the versions in force, by journal partition
     models: int
+    models_not_compared: int
     models_different: list[str]
 
     def shown(self) -> dict[str, Any]:
@@ -313,7 +314,8 @@ class Verdict:
             "triggers_missing": self.triggers_missing[:10], "triggers_surplus": self.triggers_surplus[:10],
             "samples": self.samples, "labels": self.labels, "segments": self.segments, "adoptions": self.adoptions,
             "samples_different": self.samples_different[:10], "adopted": self.adopted,
-            "models": self.models, "models_different": self.models_different[:10],
+            "models": self.models, "models_not_compared": self.models_not_compared,
+            "models_different": self.models_different[:10],
             "differences": [vars(one) for one in self.differences[:10]],
         }  # fmt: skip
 
@@ -379,6 +381,7 @@ async def verify(settings: Settings, *, within: float = 60.0, on_progress: Progr
         samples_different=other,
         adopted=_adopted(folded),
         models=relearned.models,
+        models_not_compared=relearned.not_compared,
         models_different=relearned.different,
     )
 

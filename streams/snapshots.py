@@ -24,7 +24,7 @@ import orjson
 from journey.adoptions import Standing
 from journey.entries import encode
 from journey.errors import BadSnapshotError
-from journey.samples import CATALOGUE, SCHEMAS
+from journey.samples import CATALOGUE, LEARN_VERSION, SCHEMAS
 from journey.scoring import KINDS, Classifier, Loaded, load
 from streams.errors import SignatureError, SnapshotError
 from streams.settings import Settings, several
@@ -38,6 +38,7 @@ ROWS: Final = 64  # scored to see how long that takes
 TIMES: Final = 5
 WEIGHTS: Final = frozenset(("weights", "w", "bias", "intercept"))  # fields of a model whose numbers are weights
 UNSIGNED: Final = frozenset(("hmac", "payload_b64"))
+LEARNERS: Final = "learners"
 LIBRARIES: Final = ("river", "numpy", "scipy")
 EPOCH_VERSIONS: Final = 1_000_000  # of a model that one journal may bring
 RECORD_HEADERS: Final = (("content-type", b"application/json"),)
@@ -312,13 +313,19 @@ def adoption_of(envelope: Mapping[str, Any], standing: Standing) -> dict[str, An
 @cache
 def libraries() -> dict[str, str]:
     """Return what computed a model, by version."""
-    found = {"python": platform.python_version()}
+    found = {LEARNERS: str(LEARN_VERSION), "python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "none"
     return found
+
+
+def learned_by(envelope: Mapping[str, Any]) -> int:
+    """Return the version of the learners that made a model; 1 where that is not told."""
+    told = envelope.get("library", {}).get(LEARNERS, "1")
+    return int(told) if str(told).isdigit() else 0
 
 
 def _mac(key: bytes, envelope: Mapping[str, Any]) -> str:

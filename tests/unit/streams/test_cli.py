@@ -45,7 +45,7 @@ def test_the_commands_are_those_of_the_readme() -> None:
     assert {" ".join(path) for path, _ in ALL} == {
         "worker", "demo", "load", "tail", "customer", "replay", "doctor", "status", "topics create", "topics check",
         "dead-letters list", "dead-letters resend", "cache rebuild", "upgrade", "rebuild", "go-live",
-        "ingest accept-hole", "models history", "promote", "rollback", "freeze", "unfreeze",
+        "ingest accept-hole", "models history", "models rules", "promote", "rollback", "freeze", "unfreeze",
         "audit segments", "audit rules", "audit churn", "config use", "config show", "config check",
     }  # fmt: skip
 
@@ -112,7 +112,8 @@ def verdict(**differs: Any) -> Verdict:
         "identical": True, "digests": {0: ("aa", "aa")}, "customers": 3, "pages": 4, "entries": 5, "triggers": 6,
         "triggers_missing": [], "triggers_surplus": [], "trigger_repeats": 0, "differences": [], "duplicates": 0,
         "events": 5, "samples": 46_067, "labels": 9, "segments": 6, "adoptions": 2, "samples_different": [],
-        "adopted": {"churn": ["churn/42"], "recs": ["recs/7", "recs/8"]}, "models": 938, "models_different": [],
+        "adopted": {"churn": ["churn/42"], "recs": ["recs/7", "recs/8"]}, "models": 938,
+        "models_not_compared": 0, "models_different": [],
     }  # fmt: skip
     return Verdict(**(told | differs))
 
@@ -124,6 +125,11 @@ def test_verify_says_what_was_compared(capsys: pytest.CaptureFixture[str]) -> No
     assert "in force in recs, by partition: recs/7, recs/8" in told
     assert "churn/42" not in told, "partitions agree about it"
     assert "identical: the state is the fold of its journal, the models of their samples" in told
+
+
+def test_verify_says_what_it_could_not_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    cli._show_verdict(verdict(models_not_compared=1_205), 1.5)
+    assert "1,205 versions are not compared: learners of another version of this program" in capsys.readouterr().out
 
 
 def test_verify_names_what_differs_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
