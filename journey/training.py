@@ -306,8 +306,7 @@ class LabelLearner(Learner):
         self.drift = Drift(family)
         self.alarm: dict[str, Any] | None = None
         self.rows: list[list[Any]] = []  # at, row, label: what boosted trees are fitted to
-        self._rows_then = self._scored_then = 0  # at the last publication; scored ones, at the last interval
-        self._interval: dict[str, Any] = {}
+        self._rows_then = 0  # at the last publication
 
     def _contestants(self) -> list[Contestant]:
         return [self.champion, self.fallback, *self.challengers.values(), self.boosted, self.blend]
@@ -385,25 +384,19 @@ class LabelLearner(Learner):
     def _figures(self, one: Contestant) -> dict[str, Any]:
         """Return a contestant's figures, beside the fallback's on the same rows."""
         told = one.progress.figures()
+        low, high = one.progress.auc_interval() or (None, None)
         return {
             "labels": told["labels"], "happened": told["happened"], "compared": told["compared"],
-            "auc": told["auc"], "log_loss": told["log_loss"], "baseline_log_loss": told["log_loss_fallback"],
-            "ece": told["ece"], "slope": told["slope"],
+            "auc": told["auc"], "auc_low": low, "auc_high": high, "log_loss": told["log_loss"],
+            "baseline_log_loss": told["log_loss_fallback"], "ece": told["ece"], "slope": told["slope"],
         }  # fmt: skip
-
-    def _auc_interval(self, one: Contestant) -> dict[str, Any]:
-        low, high = one.progress.auc_interval() or (None, None)
-        return {"auc_low": low, "auc_high": high}
 
     def _champion(self) -> Publication:
         one = self.champion
         one.judge()
         figures = self._figures(one)
-        if self._is_time("interval", WEEK) or one.progress.scored - self._scored_then >= PUBLISH_ROWS:
-            self._days["interval"], self._scored_then = self.at, one.progress.scored
-            better, worse = one.progress.gain_interval() or (None, None)
-            self._interval = self._auc_interval(one) | {"gain_low": better, "gain_high": worse}
-        figures |= self._interval | {"drift": self.alarm, "alarms": self.drift.alarms}
+        better, worse = one.progress.gain_interval() or (None, None)
+        figures |= {"gain_low": better, "gain_high": worse, "drift": self.alarm, "alarms": self.drift.alarms}
         payload = {
             "class": "logistic/1", "state": one.model.state(), "fallback": self.fallback.model.state(),
             "trust": one.trust, "labels": self.taken,
@@ -425,7 +418,7 @@ class LabelLearner(Learner):
             "class": state["class"], "state": state if size <= PROMOTED_BYTES else None, "size": size,
             "fallback": self.fallback.model.state(), "trust": one.trust, "labels": self.taken, "verdict": verdict,
         }  # fmt: skip
-        return self._publication(one.name, payload | self._shop(), self._figures(one) | self._auc_interval(one))
+        return self._publication(one.name, payload | self._shop(), self._figures(one))
 
     def _blended(self) -> Publication:
         state = {"class": "blend/1", "linear": self.champion.model.state(), "boosted": self.boosted.kept[-1][1]}
@@ -438,7 +431,7 @@ class LabelLearner(Learner):
             return []
         name = self.boosted.name
         self.boosted.judge()
-        figures = self._figures(self.boosted) | self._auc_interval(self.boosted)
+        figures = self._figures(self.boosted)
         trained = {"samples": self.taken, "metrics": figures, "at": self.at, "trust": self.boosted.trust}
         told = {
             "slot": self.family, "role": "challenger", "schema": SCHEMA_OF[self.family], "names": list(self.names),
@@ -459,7 +452,6 @@ class LabelLearner(Learner):
         return {
             "contestants": {one.name: one.state() for one in self._contestants()}, "drift": self.drift.state(),
             "alarm": self.alarm, "rows": list(self.rows), "rows_then": self._rows_then,
-            "scored_then": self._scored_then, "interval": self._interval,
         }  # fmt: skip
 
     def _retold(self, state: State) -> None:
@@ -467,8 +459,7 @@ class LabelLearner(Learner):
             one.restore(state["contestants"][one.name])
         self.drift = Drift.restore(state["drift"])
         self.alarm, self.rows = state["alarm"], [list(row) for row in state["rows"]]
-        self._rows_then, self._scored_then = int(state["rows_then"]), int(state["scored_then"])
-        self._interval = dict(state["interval"])
+        self._rows_then = int(state["rows_then"])
 
 
 def _boost(rows: Sequence[Row], labels: Sequence[int], names: Sequence[str], told: dict[str, Any]) -> dict[str, Any]:
@@ -532,9 +523,11 @@ class ChurnLearner(LabelLearner):
     def _others(self) -> list[Outcome]:
         if self.taken < FIRST_ROWS or not self._is_time("spend", WEEK):
             return []
-        trust = "trusted" if self.taken >= TRUSTED_SPENDS else "cold"
         done: list[Outcome] = []
         for name, model in (("spend", self.spend), ("spend.polynomial", self.polynomial)):
+            # the slot's own forecast is a decayed sum, however good the regression beside it
+            is_useless = model is self.polynomial and (model.r2 is None or model.r2 <= 0.0)
+            trust = "cold" if self.taken < TRUSTED_SPENDS else "shadow" if is_useless else "trusted"
             payload = {"class": "spend/1", "state": model.state(), "trust": trust, "labels": self.taken}
             done.append(self._publication(name, payload, {"labels": self.taken, "r2": model.r2}))
         return done

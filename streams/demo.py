@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -51,8 +51,8 @@ from streams.unread import Unread
 WORKERS: Final = {"worker": "ingest,engine", "learner": "learn"}
 WEEK: Final = 7 * DAY + HOUR
 LEARNED_LOOKS: Final = 4
-SHOP_CUSTOMERS: Final = 500
-SHOP_DAYS: Final = 100  # so many that labels of 30 days come, and are learned from
+SHOP_CUSTOMERS: Final = 300
+SHOP_DAYS: Final = 150  # so many that labels of 30 days come, and churn is learned well enough to act on
 SHOP_RATE: Final = 1200.0  # events a second: fast enough for a minute, slow enough to watch
 SLICE: Final = 50
 PARTITIONS: Final = 4
@@ -119,19 +119,22 @@ class Embedded:
 
     def stop(self) -> None:
         """End it."""
-        end(self._process)
+        if self._process is not None:
+            end([self._process])
 
 
-def end(process: subprocess.Popen[bytes] | None, within: float = 10.0) -> None:
-    """End a process we started, by its id: asked first, then made to."""
-    if process is None or process.poll() is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(within)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def end(processes: Iterable[subprocess.Popen[bytes]], within: float = 10.0) -> None:
+    """End processes we started, by their ids: all are asked first, then made to."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + within
+    for process in running:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @dataclass
@@ -191,8 +194,7 @@ class Demo:
         finally:
             # a second signal would leave behind what was started
             before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-            for worker in self.workers.values():
-                end(worker)
+            end(self.workers.values())
             broker.stop()
             shutil.rmtree(folder, ignore_errors=True)
             for number, handler in before.items():

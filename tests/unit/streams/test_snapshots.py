@@ -59,7 +59,7 @@ def test_what_was_signed_is_read() -> None:
     assert (snapshot.model, snapshot.version, payload_of(snapshot)) == ("churn", 42, PAYLOAD)
     assert snapshot.envelope["trained_through"] == {"0": 5000}
     assert (snapshot.envelope["slot"], snapshot.envelope["role"]) == ("churn", "champion")
-    assert snapshot.envelope["library"].keys() == {"python", "river", "numpy", "scipy"}
+    assert snapshot.envelope["library"].keys() == {"learners", "python", "river", "numpy", "scipy"}
 
 
 def test_the_same_model_has_the_same_bytes() -> None:
