@@ -18,7 +18,7 @@ from streams.collector import calm
 from streams.errors import SnapshotError
 from streams.logs import consumer, end_offsets, read_all, read_partitions, spans_of
 from streams.settings import Settings
-from streams.snapshots import digest, keys_of, learned_by, payload_of, read, version_of
+from streams.snapshots import digest, is_of_epoch, keys_of, learned_by, payload_of, read, version_of
 
 FITS: Final = ("clv",)  # what is fitted by a batch library, and decided once
 FITTED: Final = ".boosted"
@@ -138,8 +138,8 @@ async def _published(settings: Settings) -> Published:
         try:
             snapshot = read(record.value, keys)
             family = families.get(str(snapshot.envelope["schema"]))
-            if family is None:
-                continue  # of a schema that nothing is learned by any more
+            if family is None or not is_of_epoch(settings, snapshot.version):
+                continue  # of a schema that nothing is learned by any more, or of another journal
             is_fit = snapshot.model in FITS or snapshot.model.endswith(FITTED)
             content = payload_of(snapshot) if is_fit else {}
             version = Version(family, learned_by(snapshot.envelope), set(), content)

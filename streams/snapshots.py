@@ -93,6 +93,11 @@ def version_of(settings: Settings, version: int) -> int:
     return version + (settings.epoch.journal - 1) * EPOCH_VERSIONS
 
 
+def is_of_epoch(settings: Settings, number: int) -> bool:
+    """Tell whether a published version was learned from the journal that is live."""
+    return number // EPOCH_VERSIONS == settings.epoch.journal - 1
+
+
 def digest(payload: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a payload, as snapshots and adoptions name it."""
     return sha256(encode(payload)).hexdigest()

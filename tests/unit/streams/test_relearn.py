@@ -7,7 +7,8 @@ import pytest
 
 from journey.samples import LEARN_VERSION
 from streams.relearn import Version, comparable
-from streams.snapshots import Keys, learned_by, sign
+from streams.settings import Epoch, Settings
+from streams.snapshots import Keys, is_of_epoch, learned_by, sign, version_of
 
 
 def version(family: str, learners: int = LEARN_VERSION) -> Version:
@@ -31,6 +32,14 @@ def test_a_snapshot_says_which_learners_made_it() -> None:
         trained={"at": 1}, payload={"role": "champion"},
     )  # fmt: skip
     assert learned_by(orjson.loads(value)) == LEARN_VERSION
+
+
+@pytest.mark.parametrize("journal", [1, 2, 7])
+def test_versions_of_another_journal_are_told_apart(journal: int) -> None:
+    settings = Settings().at(Epoch(journal=journal))
+    for version in (1, 999_999):
+        assert is_of_epoch(settings, version_of(settings, version))
+        assert not is_of_epoch(Settings().at(Epoch(journal=journal + 1)), version_of(settings, version))
 
 
 @pytest.mark.parametrize(("library", "learners"), [({}, 1), ({"learners": "7"}, 7), ({"learners": "x"}, 0)])
