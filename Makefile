@@ -77,6 +77,6 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml setup.py
 	@touch $@
 
 # what every event passes, as C extensions where there is a compiler
-$(VENV)/.compiled: $(VENV)/.installed scripts/compile $(wildcard journey/*.py) setup.py streams/arrivals.py streams/plain.py
+$(VENV)/.compiled: $(VENV)/.installed scripts/compile $(wildcard journey/*.py journey/models/*.py) setup.py streams/arrivals.py streams/plain.py
 	scripts/compile
 	@touch $@

@@ -31,7 +31,7 @@ from journey.models.base import rounded
 Value = bool | int | float | str | list[Any] | None  # of a name; None is "no data"
 Lookup = Callable[[str], Value]
 
-CONFIG_VERSION: Final = 1
+CONFIG_VERSIONS: Final = (1, 2)  # 2: items that cannot be had; a program that knows of none refuses it
 MOST_CHARACTERS: Final = 2_000
 MOST_DEPTH: Final = 40
 MOST_DAYS: Final = 36_600
@@ -970,7 +970,7 @@ class Declared:
     """
 
     def __init__(self, conditions: Mapping[str, Condition], unavailable: Iterable[str] = ()) -> None:
-        self.unavailable = tuple(sorted(unavailable))
+        self.unavailable = frozenset(unavailable)
         self.conditions = {name: conditions[name] for name in sorted(conditions)}
         self.names = tuple(sorted({asked for one in self.conditions.values() for asked in one.names}))
 
@@ -989,9 +989,12 @@ class Declared:
         >>> declared.segments({"trait.city": "Berlin"}.get)
         ['berlin']
         """
-        if config.get("v") != CONFIG_VERSION:
-            text = f"a configuration of version {config.get('v')!r:.20} cannot be read, only {CONFIG_VERSION}"
+        if config.get("v") not in CONFIG_VERSIONS:
+            text = f"a configuration of version {config.get('v')!r:.20} cannot be read, only of 1 and 2"
             raise DeclarationError([Fault(1, text)])
+        unavailable = config.get("unavailable") or []
+        if not isinstance(unavailable, list) or not all(isinstance(item, str) for item in unavailable):
+            raise DeclarationError([Fault(1, "unavailable is no list of item ids")])
         conditions: dict[str, Condition] = {}
         faults: list[Fault] = []
         told: Mapping[str, str] = config.get("segments") or {}
@@ -1002,7 +1005,7 @@ class Declared:
                 faults += [fault._replace(where=f"segments.{name}") for fault in error.faults]
         if faults:
             raise DeclarationError(faults)
-        return cls(conditions, config.get("unavailable") or ())
+        return cls(conditions, unavailable)
 
     def segments(self, lookup: Lookup) -> list[str]:
         """Return the names of the segments somebody is in, sorted."""

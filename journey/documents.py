@@ -11,7 +11,7 @@ from journey.events import DAY
 from journey.features import features
 from journey.learning import churn_row, is_scored, tastes, value_row
 from journey.positions import entry_position
-from journey.scoring import FEW_LABELS, Declares, Loaded, Ranker, Spends, Worths, told
+from journey.scoring import ALL_CAN_BE_HAD, FEW_LABELS, Declares, Loaded, Ranker, Spends, Worths, told
 from journey.stages import stage_name
 from journey.state import Customer
 from journey.triggers import rfc3339
@@ -133,5 +133,5 @@ def _recommendations(customer: Customer, now: int, sight: Sight) -> list[dict[st
     recent = recent_items(customer)
     gone = {item for at, what, item in recent if what == "buy" and at > now - JUST_BOUGHT}
     gone |= {item for item, _, _ in cart_lines(customer)}
-    unavailable = () if sight.declared is None else sight.declared.unavailable
+    unavailable = ALL_CAN_BE_HAD if sight.declared is None else sight.declared.unavailable
     return told(ranker.recommend(tastes(customer, now), tuple(sorted(gone)), unavailable))

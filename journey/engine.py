@@ -17,7 +17,7 @@ from journey.errors import PositionGapError, StateError
 from journey.events import CLASS_OF, DAY, LATE_AFTER
 from journey.positions import entry_position
 from journey.samples import CHURN_EVERY, JOURNAL, SAMPLE_VERSION, SCHEMA_OF, Sample
-from journey.scoring import Classifier, Declares, Library, Loaded, Ranker, Segmenter
+from journey.scoring import ALL_CAN_BE_HAD, Classifier, Declares, Library, Loaded, Ranker, Segmenter
 from journey.state import (
     Customer,
     Partition,
@@ -79,6 +79,7 @@ class Shard:
         self.journal = journal
         self.models: dict[str, Loaded] = {}
         self.declared: Declares | None = None
+        self.unavailable: frozenset[str] = ALL_CAN_BE_HAD
         self.take_models()
         self.samples: list[tuple[str, Sample]] = []  # with the customer, whom the sample itself does not name
         self.agenda = Agenda()
@@ -102,6 +103,7 @@ class Shard:
         self.models = {slot: self.library.get(*adopted[slot]) for slot in sorted(adopted)}
         config = self.partition["config"]
         self.declared = None if config is None else self.library.config(config)
+        self.unavailable = ALL_CAN_BE_HAD if self.declared is None else self.declared.unavailable
 
     def customer(self, key: str) -> Customer | None:
         """Return a customer's working copy, or None for somebody new."""
@@ -251,10 +253,9 @@ class _Step:
                 self._assign(customer, now, None, due)
                 learning.look_again(customer, now, looked + 1)
             else:
-                recs, declared = self.shard.models.get("recs"), self.shard.declared
+                recs = self.shard.models.get("recs")
                 ranker = recs if isinstance(recs, Ranker) else None
-                gone = () if declared is None else declared.unavailable
-                trigger = journeys.on_timer(customer, now, ranker, gone)
+                trigger = journeys.on_timer(customer, now, ranker, self.shard.unavailable)
                 if trigger is not None:
                     self.shard.triggers.append(trigger)
         except (StateError, MemoryError):
@@ -337,7 +338,7 @@ class _Step:
         model = self.shard.models.get("recs")
         top, version = None, None
         if isinstance(model, Ranker):
-            top, version = [one.item for one in model.recommend(profile)], model.version
+            top, version = [one.item for one in model.recommend(profile, (), self.shard.unavailable)], model.version
         facts = {item["item_id"]: item for item in items}
         body = {
             "items": [

@@ -66,13 +66,13 @@ class Recommends(Protocol):
     version: int
 
     def beside_cart(
-        self, cart: list[str], profile: dict[str, float], unavailable: tuple[str, ...]
+        self, cart: list[str], profile: dict[str, float], unavailable: frozenset[str]
     ) -> list[dict[str, Any]]:
         """Return items with scores and reasons, the best first; all can be had, and none of them lies in the cart."""
 
 
 def on_timer(
-    customer: Customer, now: int, recs: Recommends | None = None, unavailable: tuple[str, ...] = ()
+    customer: Customer, now: int, recs: Recommends | None = None, unavailable: frozenset[str] = frozenset()
 ) -> Trigger | None:
     """Remind of the cart if it was quiet for an hour; else wait for the rest of it."""
     run = customer["runs"][ABANDONED_CART]
@@ -98,7 +98,7 @@ def _end(customer: Customer) -> None:
 
 
 def _reminder(
-    customer: Customer, run: dict[str, Any], now: int, recs: Recommends | None, unavailable: tuple[str, ...]
+    customer: Customer, run: dict[str, Any], now: int, recs: Recommends | None, unavailable: frozenset[str]
 ) -> Trigger:
     cart = customer["cart"]
     value = cart_value(customer)

@@ -61,10 +61,13 @@ def scorer_of(state: Mapping[str, Any]) -> Scores:
     return scorer
 
 
-class Declares(Protocol):
-    """What a configuration declares: segments, and the items that cannot be had, sorted."""
+ALL_CAN_BE_HAD: Final[frozenset[str]] = frozenset()
 
-    unavailable: tuple[str, ...]
+
+class Declares(Protocol):
+    """What a configuration declares: segments, and the items that cannot be had."""
+
+    unavailable: frozenset[str]
 
     def segments(self, lookup: Callable[[str], Any]) -> list[str]:
         """Return the names of those somebody is in, sorted."""
@@ -100,6 +103,10 @@ class Classifier(Loaded):
         """Return the model's probability and the fallback's, as they are used: 6 decimals."""
         q = self._fallback.score(row[:1])
         return rounded_score(bounded(self._scorer.score(row))), rounded_score(bounded(q))
+
+    def score(self, row: list[float]) -> float:
+        """Return the model's probability as it computes it."""
+        return self._scorer.score(row)
 
     def contributions(self, row: list[float]) -> list[tuple[str, float]]:
         """Return what each feature adds to the logit, the largest first."""
@@ -151,13 +158,13 @@ class Ranker(Loaded):
         self._recommender = Recommender.restore(payload["state"])
 
     def recommend(
-        self, profile: Mapping[str, float], exclude: tuple[str, ...] = (), unavailable: tuple[str, ...] = ()
+        self, profile: Mapping[str, float], exclude: tuple[str, ...] = (), unavailable: frozenset[str] = ALL_CAN_BE_HAD
     ) -> list[Recommendation]:
         """Return at most ten items for a customer, best first."""
         return self._recommender.recommend(profile, RECOMMENDED, exclude, unavailable=unavailable)
 
     def beside_cart(
-        self, cart: list[str], profile: Mapping[str, float], unavailable: tuple[str, ...] = ()
+        self, cart: list[str], profile: Mapping[str, float], unavailable: frozenset[str] = ALL_CAN_BE_HAD
     ) -> list[dict[str, Any]]:
         """Return what goes with a cart and can be had, best first, as it is told."""
         return told(self._recommender.beside_cart(cart, unavailable=unavailable))

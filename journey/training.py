@@ -40,7 +40,7 @@ from journey.models.rate import Rate
 from journey.models.rules import Rules
 from journey.models.spend import Spend
 from journey.models.trees import Forest, HoeffdingTree
-from journey.samples import CHURN_HORIZON, FAMILIES, SCHEMA_OF, SCHEMAS, Sample, position_of
+from journey.samples import CHURN_HORIZON, FAMILIES, LEARN_VERSION, SCHEMA_OF, SCHEMAS, Sample, position_of
 from journey.scoring import ENOUGH_GAPS, RECOMMENDED, scorer_of
 from journey.triggers import rfc3339
 
@@ -101,6 +101,7 @@ class Learner:
     family: str
 
     def __init__(self) -> None:
+        self.learners = LEARN_VERSION  # of the program that began to learn; what it learned stays in what is learned
         self.applied: dict[str, list[int]] = {}  # source: position of the entry, number in it
         self.versions: dict[str, int] = {}
         self.at = 0  # of the newest sample, ms
@@ -134,9 +135,9 @@ class Learner:
     def state(self) -> State:
         """Return all that the learner is; a restored one goes on bit for bit."""
         return {
-            "family": self.family, "applied": {source: list(place) for source, place in self.applied.items()},
-            "versions": dict(self.versions), "at": self.at, "taken": self.taken, "passed_over": self.passed_over,
-            "days": dict(self._days), "models": self._told(),
+            "family": self.family, "learners": self.learners, "versions": dict(self.versions), "at": self.at,
+            "applied": {source: list(place) for source, place in self.applied.items()},
+            "taken": self.taken, "passed_over": self.passed_over, "days": dict(self._days), "models": self._told(),
         }  # fmt: skip
 
     def restore(self, state: State) -> None:
@@ -151,6 +152,7 @@ class Learner:
             text = f"the state of {state.get('family')!r} is none of {self.family}"
             raise BadSnapshotError(text)
         try:
+            self.learners = min(int(state.get("learners", 1)), LEARN_VERSION)
             self.applied = {source: list(place) for source, place in state["applied"].items()}
             self.versions, self.at, self._days = dict(state["versions"]), int(state["at"]), dict(state["days"])
             self.taken, self.passed_over = int(state["taken"]), int(state["passed_over"])
@@ -186,8 +188,12 @@ class Learner:
             "slot": slot, "role": "champion" if model == slot else "challenger", "schema": SCHEMA_OF[self.family],
             "names": list(SCHEMAS[SCHEMA_OF[self.family]]), **payload, "metrics": dict(metrics),
         }  # fmt: skip
-        trained = {"samples": self.taken, "metrics": dict(metrics), "at": self.at, "trust": payload["trust"]}
-        return Publication(model, self._version(model), whole, trained)
+        return Publication(model, self._version(model), whole, self._trained(metrics, payload["trust"]))
+
+    def _trained(self, metrics: Mapping[str, Any], trust: str) -> dict[str, Any]:
+        return {
+            "samples": self.taken, "metrics": dict(metrics), "at": self.at, "trust": trust, "learners": self.learners,
+        }  # fmt: skip
 
 
 # ---- churn and intent ------------------------------------------------------------------------------------------------
@@ -432,14 +438,13 @@ class LabelLearner(Learner):
         name = self.boosted.name
         self.boosted.judge()
         figures = self._figures(self.boosted)
-        trained = {"samples": self.taken, "metrics": figures, "at": self.at, "trust": self.boosted.trust}
         told = {
             "slot": self.family, "role": "challenger", "schema": SCHEMA_OF[self.family], "names": list(self.names),
             "class": boosted.Boosted.CLASS, "fallback": self.fallback.model.state(), "trust": self.boosted.trust,
             "labels": self.taken, "metrics": figures, "verdict": dict(self.boosted.duel.verdict()), **self._shop(),
         }  # fmt: skip
         run = partial(_boost, [row for row, _ in rows], [label for _, label in rows], self.names, told)
-        return [Fit(name, self._version(name), run, trained)]
+        return [Fit(name, self._version(name), run, self._trained(figures, self.boosted.trust))]
 
     def fitted(self, fit: Fit, payload: Mapping[str, Any]) -> list[Outcome]:
         """Take boosted trees, as they were published; a fit that failed leaves those there were."""
@@ -458,7 +463,9 @@ class LabelLearner(Learner):
         for one in self._contestants():
             one.restore(state["contestants"][one.name])
         self.drift = Drift.restore(state["drift"])
-        self.alarm, self.rows = state["alarm"], [list(row) for row in state["rows"]]
+        alarm = state["alarm"]  # learners of before told of falls, too
+        self.alarm = alarm if alarm is not None and alarm["after"] > alarm["before"] else None
+        self.rows = [list(row) for row in state["rows"]]
         self._rows_then = int(state["rows_then"])
 
 
@@ -480,7 +487,7 @@ def mean_logit(one: float, other: float) -> float:
 
 
 def drifted(slot: str, alarm: Mapping[str, Any]) -> Notice:
-    """Return the event that says a slot's losses have changed."""
+    """Return the event that says a slot's losses have risen."""
     name = "dr_" + derive(DRIFTED, slot, str(alarm["at"]))
     body = {
         "specversion": "1.0", "type": DRIFTED, "id": name, "source": f"/models/{slot}", "subject": f"model:{slot}",
@@ -777,7 +784,7 @@ class ValueLearner(Learner):
             "slot": "clv", "role": "champion", "schema": SCHEMA_OF["value"], "names": list(SCHEMAS["value/1"]),
             "class": lifetime.Lifetime.CLASS, "labels": len(rows), "metrics": metrics,
         }  # fmt: skip
-        trained = {"samples": self.taken, "metrics": metrics, "at": self.at, "trust": "shadow"}  # the payload knows
+        trained = self._trained(metrics, "shadow")  # the payload knows better
         return [Fit("clv", self._version("clv"), partial(_fit_value, rows, told), trained)]
 
     def _told(self) -> State:

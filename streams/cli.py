@@ -426,15 +426,17 @@ def _show_verdict(verdict: replays.Verdict, seconds: float) -> None:
     console.print(f"{verdict.samples:,} samples, {verdict.models:,} versions of models learned again from them")
     if verdict.models_not_compared:
         console.print(
-            f"{verdict.models_not_compared:,} versions are not compared: learners of another version of this program "
-            "began their families; after `journey rebuild` all are",
+            f"{verdict.models_not_compared:,} versions are not compared: another version of this program began to "
+            "learn their families",
             soft_wrap=True,
         )
     for slot, versions in verdict.adopted.items():
         if len(versions) > 1:  # an adoption is in some partitions before it is in others
             console.print(f"in force in {escape(slot)}, by partition: {escape(', '.join(versions))}", soft_wrap=True)
     if verdict.identical:
-        console.print("[green]identical[/]: the state is the fold of its journal, the models of their samples")
+        models = "the models" if not verdict.models_not_compared else "the compared models" if verdict.models else ""
+        of_samples = f", {models} of their samples" if models else ""
+        console.print(f"[green]identical[/]: the state is the fold of its journal{of_samples}", soft_wrap=True)
         return
     console.print(f"[red]different[/]: {_what_differs(verdict)}", soft_wrap=True)
     for kind, named in (("samples", verdict.samples_different), ("models", verdict.models_different)):

@@ -145,7 +145,7 @@ def show_rules(console: Console, version: int, found: Rules, item: str | None = 
 async def _rules(settings: Settings) -> tuple[int, Rules]:
     known = (await _standing(settings)).in_force.get("rules")
     if known is None:
-        msg = "no rules yet: they are found once a week of orders, from the hundredth order on"
+        msg = "no rules yet: learners look for them from the hundredth order on, and once a week"
         raise NotFoundError(msg)
     model, version, digest = known
     try:
@@ -322,7 +322,8 @@ def promote(
     slot, before, took = asyncio.run(adopt(load(), model, int(number)))
     _say(f"{slot}: {name} is in force from now on, in place of {before}")
     if took > MOST_MICROSECONDS:
-        _say(f"a score of it takes {took:.0f} us: engines are slower for it ({MOST_MICROSECONDS:.0f} are advised)")
+        most = f"at most {MOST_MICROSECONDS:.0f} us are advised"
+        _say(f"a score of it takes {took:.0f} us: engines are slower for it ({most})")
 
 
 def rollback(

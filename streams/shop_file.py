@@ -21,7 +21,6 @@ from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from journey.conditions import (
-    CONFIG_VERSION,
     CURRENCIES,
     NAMES,
     Condition,
@@ -46,6 +45,7 @@ MOST_ITEM_CHARACTERS: Final = 128
 SHOP_KEYS: Final = ("consent", "currency", "holdout", "time_zone")
 CONSENTS: Final = ("opt_in", "opt_out")
 TEXT: Final = "tag:yaml.org,2002:str"
+NUMBER: Final = "tag:yaml.org,2002:int"
 
 # words in the name of a trait, and what of a person they tell
 PROTECTED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -269,9 +269,9 @@ def read(source: bytes, name: str = "shop.yaml") -> ShopFile:
             shop = {}
             file.wrong(None, "shop is missing: shop: {currency: EUR, time_zone: Europe/Berlin}")
         segments = _segments(file, found["segments"][1]) if "segments" in found else {}
-        config = {"v": CONFIG_VERSION, "shop": shop, "segments": segments}
-        if "unavailable" in found:
-            config["unavailable"] = _items(file, found["unavailable"][1])
+        config = {"v": 1, "shop": shop, "segments": segments}
+        if "unavailable" in found:  # a program that knows of none must not fold on as if there were none
+            config |= {"v": 2, "unavailable": _items(file, found["unavailable"][1])}
     if file.places:
         lines = [f"{name}:{line}:{column}: {told}" for line, column, told in sorted(file.places)]
         raise ShopFileError("\n".join(lines))
@@ -363,8 +363,9 @@ def _items(file: _File, node: Node) -> list[str]:
     if len(node.value) > MOST_UNAVAILABLE:
         file.wrong(node, f"unavailable: at most {MOST_UNAVAILABLE:,} items, not {len(node.value):,}")
     items: set[str] = set()
-    for number, one in enumerate(node.value):
-        told = file.text(one, f"unavailable[{number}]")
+    for number, one in enumerate(node.value[:MOST_UNAVAILABLE]):
+        is_number = isinstance(one, ScalarNode) and one.tag == NUMBER  # an id as it is written, not a quantity
+        told = str(one.value) if is_number else file.text(one, f"unavailable[{number}]")
         if told is not None and len(told) > MOST_ITEM_CHARACTERS:
             file.wrong(one, f"unavailable[{number}]: an item id has at most {MOST_ITEM_CHARACTERS} characters")
         elif told is not None:

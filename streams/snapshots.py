@@ -159,8 +159,8 @@ def sign(
     envelope: dict[str, Any] = {
         "v": SNAPSHOT_VERSION, "model": model, "version": number, "parent": parent, "kind": KIND,
         "slot": slot_of(model, payload), "role": payload.get("role"), "verdict": payload.get("verdict"),
-        "schema": schema, "catalogue": CATALOGUE, "library": libraries(), "trained_through": dict(trained_through),
-        "samples": trained.get("samples"), "metrics": trained.get("metrics", {}),
+        "schema": schema, "catalogue": CATALOGUE, "library": libraries(trained.get("learners")),
+        "trained_through": dict(trained_through), "samples": trained.get("samples"), "metrics": trained.get("metrics", {}),
         "trust": payload.get("trust", trained.get("trust", "cold")), "at": trained["at"],
         "sha256": sha256(body).hexdigest(), "key_id": key_id(keys.current),
     }  # fmt: skip
@@ -301,7 +301,7 @@ def microseconds(found: Loaded) -> float:
     for _ in range(TIMES):
         begin = perf_counter()
         for row in rows:
-            found.ask(row)
+            found.score(row)
         best = min(best, perf_counter() - begin)
     return best / ROWS * 1e6
 
@@ -316,9 +316,9 @@ def adoption_of(envelope: Mapping[str, Any], standing: Standing) -> dict[str, An
 
 
 @cache
-def libraries() -> dict[str, str]:
-    """Return what computed a model, by version."""
-    found = {LEARNERS: str(LEARN_VERSION), "python": platform.python_version()}
+def libraries(learners: int | None = None) -> dict[str, str]:
+    """Return what computed a model, by version; ``learners`` began to learn it, these where that is not told."""
+    found = {LEARNERS: str(LEARN_VERSION if learners is None else learners), "python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
@@ -328,9 +328,10 @@ def libraries() -> dict[str, str]:
 
 
 def learned_by(envelope: Mapping[str, Any]) -> int:
-    """Return the version of the learners that made a model; 1 where that is not told."""
-    told = envelope.get("library", {}).get(LEARNERS, "1")
-    return int(told) if str(told).isdigit() else 0
+    """Return the version of the learners that began a model; 1 where that is not told, 0 where it cannot be read."""
+    library = envelope.get("library")
+    told = str(library.get(LEARNERS, "1")) if isinstance(library, dict) else "1"
+    return int(told) if told.isdecimal() else 0
 
 
 def _mac(key: bytes, envelope: Mapping[str, Any]) -> str:

@@ -538,6 +538,18 @@ _IN_WORDS: Final = {
 }
 
 
+class _Gone:
+    """What is not to be named: a few items, and maybe thousands that cannot be had, which are not copied each time."""
+
+    __slots__ = ("_few", "_many")
+
+    def __init__(self, few: set[str], many: Collection[str]) -> None:
+        self._few, self._many = few, many
+
+    def __contains__(self, item: str) -> bool:
+        return item in self._few or item in self._many
+
+
 class Recommender:
     """A published state of ``Baskets``, frozen: it ranks, and nothing changes it.
 
@@ -594,14 +606,14 @@ class Recommender:
         profile
             Item to weight as of now (``profile_at``).
         exclude, unavailable
-            Not to be named: just bought, sold out.
+            Not to be named: just bought, sold out (a set, if there are many).
         cart
             What lies in the cart is not named either, and speaks for what
             is bought together with it.
         """
         if k < 1:
             return []
-        gone = {*exclude, *unavailable, *cart} if exclude or unavailable or cart else ()
+        gone = _Gone({*exclude, *cart}, unavailable) if unavailable else {*exclude, *cart}
         left = {item: weight for item, weight in profile.items() if item not in gone} if gone else profile
         popular = self._popular
         if len(left) > k:  # what weighs less than this can no longer come in, and need not be looked at
@@ -617,7 +629,7 @@ class Recommender:
         profile: Mapping[str, float],
         known: Sequence[tuple[float, str]],
         k: int,
-        gone: Collection[str],
+        gone: _Gone | set[str],
         cart: Sequence[str],
     ) -> list[Recommendation]:
         popular = self._popular
@@ -670,7 +682,7 @@ class Recommender:
         The score is the sum of cosines with the items of the cart.
         """
         lines = [(item, 1.0) for item in dict.fromkeys(cart)]
-        gone = {*cart, *unavailable}
+        gone = _Gone(set(cart), unavailable)
         best = sorted([(-score, item) for item, score in self._beside(lines).items() if item not in gone])[:k]
         return [Recommendation(item, -score, TOGETHER + self._speaker(item, lines)) for score, item in best]
 

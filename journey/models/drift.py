@@ -48,7 +48,7 @@ class Drift:
     """The losses of one slot, and whether their mean has risen.
 
     A fall is no alarm, as when a model has learned what it could not know at
-    first; the watch begins anew after it, so that a later rise is one from
+    first; what came before it is forgotten, so that a later rise is one from
     there.
 
     Examples
@@ -126,11 +126,13 @@ class Drift:
             "losses": len(losses),
             "seconded": None,
         }
+        if alarm["after"] <= alarm["before"]:
+            self._losses = self._losses[change:]  # the level that a rise would begin from
+            self._told()
+            return None
         # River's ADWIN starts anew after it detected a change, and so does what is kept for it
         self._losses = []
         self._told()
-        if alarm["after"] <= alarm["before"]:
-            return None
         alarm["seconded"] = _second(losses)
         self.alarms += 1
         self._since = 0

@@ -389,8 +389,8 @@ class Buyers:
     """The newest week of observations, from which the next fit is made.
 
     Each buyer is observed once a week, so a week holds each once and no ids
-    are needed; of more than 20,000 the newest are kept. Time is that of the
-    samples.
+    are needed; of more than 20,000 those that came last are kept. Time is that
+    of the samples.
 
     Examples
     --------

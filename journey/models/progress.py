@@ -28,6 +28,7 @@ LEAST_LABELS: Final = 500
 LEAST_OF_EACH: Final = 50
 BINS: Final = 10
 RESAMPLES: Final = 200
+MOST_BLOCKS: Final = 100  # days, or stretches of them, that are resampled: what it costs grows with their square
 IN_A_HASH: Final = 16  # draws
 LEAST_SLOPE: Final = 0.8
 MOST_SLOPE: Final = 1.25
@@ -138,13 +139,16 @@ class Progress:
         return auc([(row[0], row[2], 1) for row in sorted(self._rows, key=_by_score)])
 
     def auc_interval(self) -> Interval | None:
-        """Return where AUC lies with 95 %, by resampling the days on which rows were scored."""
+        """Return where AUC lies with 95 %, by resampling the days on which rows were scored.
+
+        Of more than 100 days as many stretches of them.
+        """
         rows = sorted(self._rows, key=_by_score)
-        days = sorted({row[3] for row in rows})
-        if len(days) < 2:
+        place = _blocks(row[3] for row in rows)
+        count = max(place.values(), default=0) + 1
+        if count < 2:
             return None
-        place = {day: at for at, day in enumerate(days)}
-        return interval(resampled_auc(rows, [place[row[3]] for row in rows], len(days)))
+        return interval(resampled_auc(rows, [place[row[3]] for row in rows], count))
 
     def gain_interval(self) -> Interval | None:
         """Return where ``gain`` lies with 95 %, by resampling the days on which rows were scored."""
@@ -366,7 +370,14 @@ def resampled_days(days: Iterable[int], times: int = RESAMPLES) -> Iterable[dict
             yield dict(zip(ordered, drawn, strict=True))
 
 
-@lru_cache(maxsize=256)
+def _blocks(days: Iterable[int]) -> dict[int, int]:
+    """Return which stretch each day belongs to: a day each, or as many days in each as it takes to have 100."""
+    ordered = sorted(set(days))
+    count = min(len(ordered), MOST_BLOCKS)
+    return {day: at * count // len(ordered) for at, day in enumerate(ordered)}
+
+
+@lru_cache(maxsize=16)
 def _draws(count: int, times: int) -> list[list[int]]:
     drawn: list[list[int]] = []
     for resample in range(times):
@@ -381,11 +392,16 @@ def _draws(count: int, times: int) -> list[list[int]]:
 
 
 def mean_interval(values: Iterable[tuple[int, float]], times: int = RESAMPLES) -> Interval | None:
-    """Return where the mean of values, each of a day, lies with 95 %; None with fewer than two days."""
+    """Return where the mean of values, each of a day, lies with 95 %; None with fewer than two days.
+
+    Of more than 100 days as many stretches of them are resampled.
+    """
+    known = list(values)
+    place = _blocks(day for day, _ in known)
     sums: dict[int, tuple[int, float]] = {}
-    for day, value in values:
-        count, total = sums.get(day, (0, 0.0))
-        sums[day] = (count + 1, total + value)
+    for day, value in known:
+        count, total = sums.get(place[day], (0, 0.0))
+        sums[place[day]] = (count + 1, total + value)
     return interval(_means(sums, times))
 
 

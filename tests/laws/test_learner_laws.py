@@ -14,7 +14,8 @@ from benchmarks.quality.stream import run
 from journey.entries import encode
 from journey.errors import BadSnapshotError
 from journey.events import DAY
-from journey.samples import FAMILIES, Sample
+from journey.models.lifetime import WEEK_MS
+from journey.samples import FAMILIES, LEARN_VERSION, Sample
 from journey.scoring import load
 from journey.training import Fit, Learner, Notice, Publication, new_learner, restore_learner
 from streams.shop import generate
@@ -143,6 +144,31 @@ def test_challengers_have_intervals_beside_the_champions() -> None:
                 told.setdefault(one.model, []).append(one.payload["metrics"])
     for name in ("churn", "churn.tree", "churn.forest", "churn.svm", "churn.hinge"):
         assert told[name][-1]["auc_low"] <= told[name][-1]["auc"] <= told[name][-1]["auc_high"], name
+
+
+@pytest.mark.parametrize("family", ["churn", "recs"])
+def test_what_learners_of_before_began_stays_theirs(family: str) -> None:
+    state = new_learner(family).state()
+    assert state["learners"] == LEARN_VERSION
+    del state["learners"]  # as the first ones wrote it
+    if family == "churn":
+        fall = {"slot": "churn", "at": 5, "since": 3, "before": 0.7, "after": 0.4, "losses": 9, "seconded": None}
+        state["models"] |= {"scored_then": 0, "interval": {}, "alarm": fall}
+    learner = restore_learner(restore_learner(state).state())
+    if family == "churn":
+        assert learner.state()["models"]["alarm"] is None, "a fall is no alarm any more"
+    told = [one for sample in samples(family) for one in learner.learn(sample) if isinstance(one, Publication)]
+    assert {one.trained["learners"] for one in told} == {1}
+
+
+def test_a_week_holds_a_buyer_once_however_far_apart_partitions_are() -> None:
+    learner = new_learner("value")
+    ahead, behind = samples("value")[-40:], samples("value")[:40]
+    for number, sample in enumerate((*ahead, *behind)):
+        learner.learn(dict(sample) | {"src": ["journey.journal", number % 40 + 1, number, 0]})
+    kept = learner.state()["models"]["buyers"]["kept"]
+    newest = max(sample["at"] for sample in ahead)
+    assert sorted(row[0] for row in kept) == sorted(at for one in ahead if (at := one["at"]) > newest - WEEK_MS)
 
 
 def test_a_fit_that_gives_nothing_leaves_the_one_there_was() -> None:

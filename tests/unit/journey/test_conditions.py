@@ -502,9 +502,9 @@ class TestDeclared:
             "segments.b: column 14: unknown name 'neither'"
         )
 
-    @pytest.mark.parametrize("config", [{}, {"v": 2, "segments": {}}, {"v": "1"}])
+    @pytest.mark.parametrize("config", [{}, {"v": 3, "segments": {}}, {"v": "1"}])
     def test_another_version_is_refused(self, config: Json) -> None:
-        with pytest.raises(DeclarationError, match="cannot be read, only 1"):
+        with pytest.raises(DeclarationError, match="cannot be read, only of 1 and 2"):
             Declared.from_config(config)
 
 

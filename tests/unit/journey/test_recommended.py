@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from journey.conditions import Declared
+from journey.conditions import DeclarationError, Declared
 from journey.documents import Sight, document
 from journey.engine import Shard, fold
 from journey.entries import Entry
@@ -27,7 +27,7 @@ def library(*unavailable: str, trust: str = "trusted") -> Library:
         baskets.learn([(name, None, None, None) for name in sorted(names.split())], NOON)
     at_hand = Library()
     at_hand.add(*RECS, {"slot": "recs", "state": baskets.published(NOON), "trust": trust, "labels": 100})
-    at_hand.add_config("77aa", Declared.from_config({"v": 1, "unavailable": unavailable}))
+    at_hand.add_config("77aa", Declared.from_config({"v": 2, "unavailable": list(unavailable)}))
     return at_hand
 
 
@@ -93,4 +93,10 @@ def test_it_counts_from_the_entry_on_that_says_so() -> None:
 
 @pytest.mark.parametrize("config", [{"v": 1}, {"v": 1, "unavailable": None}, {"v": 1, "unavailable": []}])
 def test_a_configuration_may_say_nothing_of_it(config: dict[str, Any]) -> None:
-    assert Declared.from_config(config).unavailable == ()
+    assert Declared.from_config(config).unavailable == frozenset()
+
+
+@pytest.mark.parametrize("told", ["p-9", [1, "a"], [None], {"p-9": 1}])
+def test_what_is_no_list_of_ids_is_refused(told: Any) -> None:
+    with pytest.raises(DeclarationError, match="unavailable is no list of item ids"):
+        Declared.from_config({"v": 2, "unavailable": told})

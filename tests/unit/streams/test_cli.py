@@ -129,7 +129,11 @@ def test_verify_says_what_was_compared(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_verify_says_what_it_could_not_compare(capsys: pytest.CaptureFixture[str]) -> None:
     cli._show_verdict(verdict(models_not_compared=1_205), 1.5)
-    assert "1,205 versions are not compared: learners of another version of this program" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1,205 versions are not compared: another version of this program began to learn their families" in told
+    assert "identical: the state is the fold of its journal, the compared models of their samples" in told
+    cli._show_verdict(verdict(models=0, models_not_compared=9), 1.5)
+    assert "identical: the state is the fold of its journal\n" in capsys.readouterr().out
 
 
 def test_verify_names_what_differs_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

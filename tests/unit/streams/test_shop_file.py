@@ -79,10 +79,12 @@ class TestWhatIsDeclared:
         assert sorted(config["segments"]) == ["no", "on", "y"]
 
     def test_items_that_cannot_be_had_are_kept_once_in_order_and_only_where_some_are_told(self) -> None:
-        config = config_of(f"{SHOP}unavailable: [p-9, 'winter boots', p-12, p-9]")
-        assert config["unavailable"] == ["p-12", "p-9", "winter boots"]
-        assert Declared.from_config(config).unavailable == ("p-12", "p-9", "winter boots")
-        assert "unavailable" not in config_of(SHOP)  # a file of before has the hash of before
+        config = config_of(f"{SHOP}unavailable: [p-9, 'winter boots', p-12, p-9, 0042]")
+        assert config["unavailable"] == ["0042", "p-12", "p-9", "winter boots"]
+        assert config["v"] == 2, "a program that knows nothing of it is to refuse it"
+        assert Declared.from_config(config).unavailable == {"0042", "p-12", "p-9", "winter boots"}
+        config = config_of(SHOP)  # a file of before has the hash of before
+        assert (config["v"], "unavailable" in config) == (1, False)
 
     def test_the_example_is_a_file_that_can_be_used(self) -> None:
         shop = read_file(EXAMPLE)
@@ -164,7 +166,7 @@ class TestMistakes:
             ("shop:", "1:6: shop holds keys and values, each as key: value"),
             ("- shop", "1:1: a shop file holds keys and values, each as key: value"),
             (SHOP + "unavailable: p-9", "2:14: unavailable is a list of item ids: [p-9, p-12]"),
-            (SHOP + "unavailable: [1042]", "2:15: unavailable[0] is a text: put it in quotes"),
+            (SHOP + "unavailable: [1.5]", "2:15: unavailable[0] is a text: put it in quotes"),
             (
                 f"{SHOP}unavailable: [a, {129 * 'x'}]",
                 "2:18: unavailable[1]: an item id has at most 128 characters",

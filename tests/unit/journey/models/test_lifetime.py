@@ -325,7 +325,7 @@ class TestBuyers:
         buyers.observe([4.0, 4.0, 4.0, 4.0], 10 * WEEK_MS + 1)
         assert [row[0] for row in buyers.rows()] == [1.0, 4.0]
 
-    def test_of_a_week_with_too_many_the_newest_are_kept(self) -> None:
+    def test_of_a_week_with_too_many_those_that_came_last_are_kept(self) -> None:
         buyers = Buyers()
         for n in range(MOST_OBSERVED + 3):
             buyers.observe([1.0, 1.0, 2.0, float(n)], n)

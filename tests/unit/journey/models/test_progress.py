@@ -203,7 +203,7 @@ def test_the_interval_of_auc_lies_around_auc() -> None:
     assert found - 0.06 < low < found < high < found + 0.06
 
 
-@pytest.mark.parametrize("days", [2, 5, 40])
+@pytest.mark.parametrize("days", [2, 5, 40, 100])
 def test_all_resamples_at_once_are_those_of_one_after_another(days: int) -> None:
     progress = Progress("churn")
     for number in range(600):
@@ -215,6 +215,17 @@ def test_all_resamples_at_once_are_those_of_one_after_another(days: int) -> None
     each = [auc([(p, y, weights[day]) for p, y, day in rows]) for weights in drawn]
     assert progress.auc_interval() == interval([one for one in each if one is not None])
     assert (None in each) == (days == 2), "of two days one can be drawn twice, and one of them has no order"
+
+
+def test_of_many_days_stretches_are_resampled() -> None:
+    few, many = Progress("churn"), Progress("churn")
+    for number in range(1_000):
+        day = number * 350 // 1_000
+        happened, p = fair(number)
+        many.add(happened, p, 0.5, day * DAY)
+        few.add(happened, p, 0.5, day * 100 // 350 * DAY)
+    assert many.auc_interval() == few.auc_interval() is not None
+    assert many.gain_interval() == few.gain_interval() is not None
 
 
 # ---- trust -----------------------------------------------------------------------------------------------------------
