@@ -160,7 +160,8 @@ def sign(
         "v": SNAPSHOT_VERSION, "model": model, "version": number, "parent": parent, "kind": KIND,
         "slot": slot_of(model, payload), "role": payload.get("role"), "verdict": payload.get("verdict"),
         "schema": schema, "catalogue": CATALOGUE, "library": libraries(trained.get("learners")),
-        "trained_through": dict(trained_through), "samples": trained.get("samples"), "metrics": trained.get("metrics", {}),
+        "trained_through": dict(trained_through), "samples": trained.get("samples"),
+        "metrics": trained.get("metrics", {}),
         "trust": payload.get("trust", trained.get("trust", "cold")), "at": trained["at"],
         "sha256": sha256(body).hexdigest(), "key_id": key_id(keys.current),
     }  # fmt: skip
