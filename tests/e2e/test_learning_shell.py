@@ -32,7 +32,7 @@ from streams.errors import SlotError
 from streams.logs import end_offsets
 from streams.models_log import ModelsLog
 from streams.settings import PREFIX
-from streams.snapshots import Keys, named, payload_of, read, record_key, sign
+from streams.snapshots import Keys, keys_of, named, payload_of, read, record_key, sign
 from streams.status import _member
 from streams.topics import Admin
 from tests.conftest import Broker
@@ -293,6 +293,16 @@ async def test_what_is_not_ours_is_not_adopted_and_an_operator_has_the_last_word
             await ours.load([("churn", 5, "00ff")])
         with pytest.raises(MissingModelError, match="has no record churn/6"):
             await ours.load([("churn", 6, None)])
+
+        figures = {"log_loss": 0.4, "baseline_log_loss": 0.3}
+        worse = sign(
+            keys_of(settings), model="churn", number=98, parent=5, schema="churn/1", trained_through={},
+            trained={"at": 1, "trust": "trusted", "metrics": figures}, payload=dict(ours.payload("churn", 5)),
+        )  # fmt: skip
+        await log.append(settings.topic(topics.MODELS), 0, [(record_key("churn", 98), worse)])
+        with pytest.raises(SlotError, match=r"above the baseline's 0\.3000: nothing was adopted"):
+            await cli_models.adopt(settings, "churn", 98)
+        assert (await standing())["churn"] == force
 
         await asyncio.to_thread(cli_models.rollback, "churn")
         assert (await standing())["churn"][:2] == ["churn", 4]
