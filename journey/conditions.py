@@ -976,7 +976,7 @@ class Declared:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Declared:
-        """Read of a configuration ``{"v": 1, "segments": {name: condition}, "unavailable": [item]}``.
+        """Read of a configuration ``{"v": 2, "segments": {name: condition}, "unavailable": [item]}``.
 
         Raises
         ------
@@ -990,7 +990,8 @@ class Declared:
         ['berlin']
         """
         if config.get("v") not in CONFIG_VERSIONS:
-            text = f"a configuration of version {config.get('v')!r:.20} cannot be read, only of 1 and 2"
+            known = " and ".join(map(str, CONFIG_VERSIONS))
+            text = f"a configuration of version {config.get('v')!r:.20} cannot be read, only of {known}"
             raise DeclarationError([Fault(1, text)])
         unavailable = config.get("unavailable") or []
         if not isinstance(unavailable, list) or not all(isinstance(item, str) for item in unavailable):

@@ -667,9 +667,9 @@ class RecsLearner(Learner):
     def _take(self, sample: Sample) -> list[Outcome]:
         # when it was, not when it came: partitions of a past that is loaded are weeks apart from each other
         happened: int = sample["happened"] if "happened" in sample else sample["at"]
-        items = sample["items"]
+        items, names = sample["items"], [item[0] for item in sample["items"]]
         profile = {str(item): float(weight) for item, weight in sample["profile"]}
-        self._judge(profile, sample)
+        self._judge(names, profile, sample)
         self.baskets.learn(items, happened, profile)
         if self.taken % ASKED == 0:
             self.neighbours.learn(items, happened, profile)
@@ -691,25 +691,25 @@ class RecsLearner(Learner):
             done.append(self._publication("rules", payload, {"labels": self.taken, "rules": len(rules.found)}))
         return done
 
-    def _judge(self, profile: Mapping[str, float], sample: Sample) -> None:
+    def _judge(self, names: Sequence[str], profile: Mapping[str, float], sample: Sample) -> None:
+        day = sample["at"] // DAY
         if sample["top"] is not None:
-            self._hit("recs", sample["top"], sample)
+            self._hit("recs", sample["top"], names, day)
         if "recs" not in self.ranked:
             return
-        self._hit("popular", self.ranked["recs"]["items"][:RECOMMENDED], sample)
+        self._hit("popular", self.ranked["recs"]["items"][:RECOMMENDED], names, day)
         if self.taken % ASKED == 0:
             for name, kind in self.RANKINGS.items():
                 if name in self.ranked:
                     ranking = self._asked.get(name)
                     if ranking is None:
                         ranking = self._asked[name] = kind.restore(self.ranked[name])
-                    self._hit(name, [one.item for one in ranking.recommend(profile, RECOMMENDED)], sample)
+                    self._hit(name, [one.item for one in ranking.recommend(profile, RECOMMENDED)], names, day)
 
-    def _hit(self, name: str, top: Sequence[str], sample: Sample) -> None:
-        names = [item[0] for item in sample["items"]]
+    def _hit(self, name: str, top: Sequence[str], names: Sequence[str], day: int) -> None:
         found = sum(item in names for item in top) / min(RECOMMENDED, len(names))
         known = self.hits.setdefault(name, [])
-        known.append([sample["at"] // DAY, rounded(found)])
+        known.append([day, rounded(found)])
         if len(known) > JUDGED:
             del known[0]
 

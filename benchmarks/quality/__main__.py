@@ -46,6 +46,7 @@ from streams.shop import CUSTOMERS, DAYS, START_MS, generate, state_at
 
 GROCERIES_CUT: Final = moment("2017-07-02")  # day 182
 CLICKS_CUT: Final = moment("2017-11-30T16:00:17")  # the last three of nine days
+PICTURES: Final = Path("build")
 RECORDS_CUT: Final = moment("2017-10-01")  # of 1997
 QUARTER: Final = 90 * DAY
 MONTH: Final = 28 * DAY
@@ -247,8 +248,9 @@ def main() -> None:
     """Run the parts that were asked for, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}, comma-separated")
-    parser.add_argument("--reliability", type=Path, help="where to write the reliability diagram (SVG)")
-    parser.add_argument("--segments", type=Path, help="where to write the map of segments (SVG)")
+    for name, what in (("reliability", "reliability diagram"), ("segments", "map of segments")):
+        place = PICTURES / f"{name}.svg"
+        parser.add_argument(f"--{name}", type=Path, default=place, help=f"where to write the {what}, {place}")
     told = parser.parse_args()
     wanted = told.only.split(",")
     if unknown := sorted(set(wanted) - PARTS.keys()):
@@ -266,11 +268,17 @@ def main() -> None:
         qualities += found.qualities
         segments = found.segments or segments
     print(report.markdown(lines))
-    if told.reliability is not None and qualities:
-        told.reliability.write_text(reliability("What was said, and what happened", qualities))
-    if told.segments is not None and segments is not None:
-        told.segments.write_text(segment_map(f"Segments of {GROCERIES}", segments))
+    if qualities:
+        _drawn(told.reliability, reliability("What was said, and what happened", qualities))
+    if segments is not None:
+        _drawn(told.segments, segment_map(f"Segments of {GROCERIES}", segments))
     say("done")
+
+
+def _drawn(path: Path, picture: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(picture)
+    say(f"drawn: {path}")
 
 
 _BEGIN: Final = time.perf_counter()

@@ -42,6 +42,8 @@ def outcome() -> dict[str, Any]:
                     whole.update(orjson.dumps([one.model, _short(one.payload)], option=orjson.OPT_SORT_KEYS))
                 elif isinstance(one, Fit):
                     counts[one.model] += 1
+                    fit: Any = one.run  # with what is fitted, and to what
+                    whole.update(orjson.dumps([one.model, _short(fit.args)], option=orjson.OPT_SORT_KEYS))
                     note(learner.fitted(one, FITTED))
                 else:
                     counts["alarms"] += 1
