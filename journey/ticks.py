@@ -44,16 +44,15 @@ def tick_at(sight: Sight, catch_up: int) -> int | None:
     It never passes what ingest still has to read, for at most ``catch_up``
     ms behind the clock: otherwise a buyer whose purchase waits in the raw
     topic would be reminded to buy. Nor does it run more than 5 s ahead of
-    the broker.
+    the broker: of one that has not told its time yet there is no tick, for
+    the worker's clock alone may be hours ahead.
     """
-    if not wants_tick(sight):
+    if sight.broker is None or not wants_tick(sight):
         return None
-    at = sight.wall
+    at = now = min(sight.wall, sight.broker + AHEAD)
     is_idle = not _is_prompt(sight)
-    if sight.broker is not None:
-        at = min(at, sight.broker + AHEAD)
     if sight.oldest_unread is not None:
-        at = min(at, max(sight.oldest_unread, sight.wall - catch_up))
+        at = min(now, max(sight.oldest_unread, now - catch_up))
     # a tick that does not reach the timer would do nothing
     return at if is_idle or (sight.prompt is not None and at >= sight.prompt) else None
 

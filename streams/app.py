@@ -217,9 +217,12 @@ async def _tick(agent: Engine, unread: Unread, settings: Settings) -> None:
     wanting = [(shard, sight) for shard, sight in agent.sights() if wants_tick(sight)]
     if not wanting:
         return
+    if agent.broker_now() is None:
+        await agent.ask_the_time(wanting[0][0])
     oldest = await unread.oldest()
     for shard, sight in wanting:
-        at = tick_at(sight._replace(oldest_unread=oldest), settings.catch_up_minutes * 60_000)
+        seen = sight._replace(broker=agent.broker_now(), oldest_unread=oldest)
+        at = tick_at(seen, settings.catch_up_minutes * 60_000)
         if at is not None:
             await agent.tick(shard.number, at)
 

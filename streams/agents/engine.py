@@ -215,9 +215,16 @@ class Engine:
 
     async def tick(self, number: int, at: int) -> None:
         """Append a tick to a journal partition we own."""
+        await self._append_tick(number, at)
+        self.last_tick[number] = self.clock.wall()
+
+    async def ask_the_time(self, shard: Shard) -> None:
+        """Learn the broker's clock from the acknowledgement of a tick that moves nothing: its time is journal time."""
+        await self._append_tick(shard.number, shard.partition["now"])
+
+    async def _append_tick(self, number: int, at: int) -> None:
         page = orjson.dumps([{"k": "tick", "at": at}])
         (done,) = await self.journal.append(self.settings.topic(topics.JOURNAL), number, [(None, page)], (("v", b"1"),))
-        self.last_tick[number] = self.clock.wall()
         self.broker_time = (done.timestamp, self.clock.steady())
 
 

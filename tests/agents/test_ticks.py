@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import orjson
+from faust.types import TP
 
 from journey.events import HOUR, MINUTE
 from journey.ticks import tick_at
 from streams.agents.engine import Engine, Now
+from streams.app import _tick
 from streams.appends import Log
 from streams.customers import Customers
 from streams.read_model import NoReadModel
@@ -73,3 +75,37 @@ async def test_a_worker_whose_clock_is_ahead_does_not_let_time_pass_before_the_b
     broker.now += HOUR
     ((_, sight),) = agent.sights()
     assert tick_at(sight, 15 * MINUTE) == NOON + HOUR + 5000
+
+
+async def test_a_worker_asks_the_broker_for_its_time_before_the_first_tick() -> None:
+    agent, broker = engine_at(NOON)
+    agent.clock = Now(lambda: broker.now + 2 * HOUR, lambda: broker.now / 1000)
+    await agent._step([page(NOON, data={"item": item()})])
+    agent.broker_time = None  # as between a fold and its first acknowledgement, or after a recovery
+    unread: Any = Unread(oldest=NOON)
+    await _tick(agent, unread, Settings())
+    assert ticks(broker) == [NOON]  # journal time, which moves nothing
+    assert agent.broker_now() == NOON
+    broker.now += HOUR
+    await _tick(agent, unread, Settings())
+    assert ticks(broker) == [NOON]  # the oldest record that waits is an hour older than what would be told
+    unread.at = None
+    await _tick(agent, unread, Settings())
+    assert ticks(broker) == [NOON, NOON + HOUR + 5000]
+
+
+class Unread:
+    """The raw topics, whose oldest unread record has a time."""
+
+    def __init__(self, oldest: int | None) -> None:
+        self.at = oldest
+
+    async def oldest(self) -> int | None:
+        """Return the time (ms) of the oldest unread record."""
+        return self.at
+
+
+def ticks(broker: Broker) -> list[int]:
+    """Return the times of the ticks in the journal."""
+    pages = [orjson.loads(record.value or b"[]") for record in broker.logs[TP("journey.journal", 0)]]
+    return [entry["at"] for page in pages for entry in page if entry["k"] == "tick"]

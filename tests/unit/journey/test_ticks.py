@@ -92,8 +92,16 @@ class TestBroker:
     def test_a_clock_that_is_ahead_of_it_fires_nothing_early(self) -> None:
         assert tick_at(sight(prompt=NOON, broker=NOON - HOUR), CATCH_UP) is None
 
-    def test_a_broker_not_heard_of_does_not_hold_it_back(self) -> None:
-        assert tick_at(sight(prompt=NOON, broker=None), CATCH_UP) == NOON
+    @pytest.mark.parametrize("seen", [{"prompt": NOON}, {"last_tick": None, "last_page": None}])
+    def test_nobody_ticks_before_the_broker_has_told_its_time(self, seen: dict[str, int | None]) -> None:
+        assert tick_at(sight(broker=None, **seen), CATCH_UP) is None
+        assert tick_at(sight(broker=None, oldest_unread=NOON - HOUR, **seen), CATCH_UP) is None
+
+    def test_a_clock_that_is_ahead_does_not_shorten_the_wait_for_what_is_not_read(self) -> None:
+        ahead = sight(wall=NOON + 2 * HOUR, broker=NOON, journal=NOON - HOUR, prompt=NOON, oldest_unread=NOON - MINUTE)
+        assert tick_at(ahead, CATCH_UP) is None
+        assert tick_at(ahead._replace(prompt=NOON - MINUTE), CATCH_UP) == NOON - MINUTE
+        assert tick_at(ahead._replace(oldest_unread=NOON - HOUR), CATCH_UP) is None
 
 
 @pytest.mark.parametrize("seen", [{"prompt": NOON}, {"last_tick": None, "last_page": None}])
