@@ -255,7 +255,7 @@ async def test_a_worker_with_all_roles_ends_in_order_while_it_works(
             if slice_ == 5:
                 await deployment.shared_by("ingest", 1)
                 await deployment.shared_by("engine", 1)
-        assert await worker.stopped(within_seconds=10) == 0, worker.tail()
+        assert await worker.stopped() == 0, worker.tail()
         assert "stopped before anything was acknowledged" not in worker.tail()
         # of a chunk that was held in part, the other part may be done already; with one raw partition there is none
         held = "were held to be put in order" in worker.tail()
