@@ -163,7 +163,7 @@ async def measure(bench: Bench, redis_url: str | None) -> report.Figures:
     run, settings = runs[ROUNDS // 2]
     spread = (runs[0][0], runs[-1][0])
     del runs
-    say(f"journey engine with all models: {len(bench.records):,} events")
+    say(f"journey engine with all models: {len(bench.records):,} events, {learning.RUNS} runs")
     with_models = await learning.measure(bench.settings("models"), bench.records, bench.directory, bench.broker)
     say("raw loop")
     loops = await bench.raw_loop(settings)

@@ -99,16 +99,12 @@ class Prototypes:
             out of the distance.
         """
         check(row, self.names)
+        place = [value * unit for value, unit in zip(row, self._units, strict=True)]
         best, nearest, held = "", math.inf, math.inf
         for name, end in self._ends:
-            # what is not known is at the same place as every one of them
-            away = dist(
-                end,
-                [
-                    value * unit if value == value else there
-                    for value, unit, there in zip(row, self._units, end, strict=True)
-                ],
-            )
+            away = dist(end, place)
+            if away != away:  # what is not known is at the same place as every one of them
+                away = dist(end, [here if here == here else there for here, there in zip(place, end, strict=True)])
             if away < nearest:
                 best, nearest = name, away
             if name == previous:

@@ -45,7 +45,12 @@ def lloyd(rows: Sequence[Row], start: Sequence[Row], rounds: int = ROUNDS) -> tu
     ----------
     Lloyd (1982), "Least squares quantization in PCM", IEEE Transactions on Information Theory.
     """
-    columns, many = _columns(rows), len(start)
+    return _settled(_columns(rows), start, rounds)
+
+
+# of columns, which are made once for all runs: making them took as long as two runs
+def _settled(columns: Sequence[_Column], start: Sequence[Row], rounds: int = ROUNDS) -> tuple[list[list[float]], float]:
+    many = len(start)
     centres = [[float(value) for value in centre] for centre in start]
     for _ in range(rounds):
         nearest = np.argmin([_squares(columns, centre) for centre in centres], axis=0)
@@ -57,12 +62,15 @@ def lloyd(rows: Sequence[Row], start: Sequence[Row], rounds: int = ROUNDS) -> tu
         if moved == centres:
             break
         centres = moved
-    return centres, sum_of_squares(rows, centres)
+    return centres, _sum_of_squares(columns, centres)
 
 
 def sum_of_squares(rows: Sequence[Row], centres: Sequence[Row]) -> float:
     """Return the sum of the squared distances of rows to their nearest centres."""
-    columns = _columns(rows)
+    return _sum_of_squares(_columns(rows), centres)
+
+
+def _sum_of_squares(columns: Sequence[_Column], centres: Sequence[Row]) -> float:
     return math.fsum(np.min([_squares(columns, centre) for centre in centres], axis=0).tolist())
 
 
@@ -92,7 +100,10 @@ def seeds(rows: Sequence[Row], k: int, key: str) -> list[Row]:
     ----------
     Arthur and Vassilvitskii (2007), "k-means++: the advantages of careful seeding", SODA.
     """
-    columns = _columns(rows)
+    return _drawn(rows, _columns(rows), k, key)
+
+
+def _drawn(rows: Sequence[Row], columns: Sequence[_Column], k: int, key: str) -> list[Row]:
     drawn = [rows[int(chance(key, "0") * len(rows))]]
     near = _squares(columns, drawn[0])
     while len(drawn) < k:
@@ -318,11 +329,12 @@ class SequentialKMeans(base.Clusterer):
         """
         rows = [scaled(row, self._means, self._inverses) for row in self._buffer]
         self._buffer, self._started = [], self.n
-        runs = [lloyd(rows, seeds(rows, self.k, f"{self.key}/{run}")) for run in range(RESTARTS)]
+        columns = _columns(rows)
+        runs = [_settled(columns, _drawn(rows, columns, self.k, f"{self.key}/{run}")) for run in range(RESTARTS)]
         found, squares = min(runs, key=lambda run: run[1])
         if not self.centres:
             self.centres = sorted(found)
-        elif squares < BETTER * sum_of_squares(rows, self.centres):
+        elif squares < BETTER * _sum_of_squares(columns, self.centres):
             self.centres = [found[place] for place in match(self.centres, found, [1.0] * len(self.names))]
         else:
             return

@@ -161,9 +161,9 @@ class Logistic:
         intercept_lr: float = 0.01,
     ) -> None:
         from river.linear_model import LogisticRegression
-        from river.optim import AdaGrad
         from river.preprocessing import StandardScaler
 
+        rates, steps = _optimizer()
         self.names: Final = tuple(names)
         self.lr: Final = lr
         self.warm_lr: Final = warm_lr
@@ -172,8 +172,13 @@ class Logistic:
         self.n = self.happened = 0
         # the two halves of River's pipeline, called in its order
         self._scaler: Any = StandardScaler()
-        self._rate, self._intercept_rate = _rate()(lr), _rate()(intercept_lr)
-        self._regression: Any = LogisticRegression(optimizer=AdaGrad(self._rate), intercept_lr=self._intercept_rate)
+        self._rate, self._intercept_rate = rates(lr), rates(intercept_lr)
+        self._regression: Any = LogisticRegression(optimizer=steps(self._rate), intercept_lr=self._intercept_rate)
+        # the names are known, and counting in plain dicts takes two thirds of the time
+        self._scaler.counts = dict.fromkeys(self.names, 0)
+        self._scaler.means = dict.fromkeys(self.names, 0.0)
+        self._scaler.vars = dict.fromkeys(self.names, 0.0)
+        self._regression.optimizer.g2 = dict.fromkeys(self.names, 0.0)
         self._scorer: Scorer | None = None
 
     @property
@@ -319,11 +324,12 @@ def _finite(value: Any) -> float:
 
 
 @cache
-def _rate() -> type[Any]:
-    from river.optim.base import Scheduler as Base
+def _optimizer() -> tuple[type[Any], type[Any]]:
+    from river.optim import AdaGrad as Base
+    from river.optim.base import Scheduler
 
-    class Rate(Base):
-        """A rate that is set for each row: River asks for it once for each feature."""
+    class Rate(Scheduler):
+        """A rate that is set for each row."""
 
         def __init__(self, now: float) -> None:
             self.now = now
@@ -331,4 +337,15 @@ def _rate() -> type[Any]:
         def get(self, _t: int) -> float:
             return self.now
 
-    return Rate
+    class AdaGrad(Base):
+        """River's, to the bit, in two thirds of the time: it asks for the rate once for each feature."""
+
+        def step(self, w: Any, g: Any) -> Any:
+            rate, eps, squares = self.learning_rate, self.eps, self.g2
+            for name, slope in g.items():
+                squares[name] = square = squares[name] + slope**2
+                w[name] -= rate / (square + eps) ** 0.5 * slope
+            self.n_iterations += 1
+            return w
+
+    return Rate, AdaGrad

@@ -57,9 +57,12 @@ def test_scores_are_those_of_rivers_own_pipeline() -> None:
             assert model.score(row(number)) == pytest.approx(pipeline.predict_proba_one(x)[True], rel=0, abs=4e-16)
         model.learn(row(number), happened(number))
         pipeline.learn_one(x, happened(number))
-    regression = pipeline["LogisticRegression"]
-    assert model.state()["weights"] == [regression.weights[name] for name in NAMES]
-    assert model.state()["intercept"] == regression.intercept
+    regression, scaler, learned = pipeline["LogisticRegression"], pipeline["StandardScaler"], model.state()
+    assert learned["weights"] == [regression.weights[name] for name in NAMES]
+    assert learned["intercept"] == regression.intercept
+    assert learned["squares"] == [regression.optimizer.g2[name] for name in NAMES]
+    assert learned["means"] == [scaler.means[name] for name in NAMES]
+    assert learned["variances"] == [scaler.vars[name] for name in NAMES]
 
 
 def test_it_learns_what_made_the_labels() -> None:
