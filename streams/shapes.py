@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from journey.events import CLASS_OF, CLASSES, GREATEST, TYPES
 from streams.arrivals import EVENT_VERSION, LIST_ITEMS
+from streams.plain import ITEM_CHARS
 
 TRAITS: Final = 256
 SCOPE_CHARS: Final = 255
@@ -16,7 +17,7 @@ CHANNEL_CHARS: Final = SCOPE_CHARS - len("marketing.")  # leaving a channel revo
 TRAIT_ITEMS: Final = 20
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+ItemId = Annotated[str, StringConstraints(min_length=1, max_length=ITEM_CHARS)]
 Minor = Annotated[int, Field(strict=True, ge=0, le=GREATEST)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Text = Annotated[str, Field(strict=True)]

@@ -32,6 +32,7 @@ from journey.entries import encode
 from streams import topics
 from streams.errors import FileFormatError, ShellError
 from streams.logs import read_all
+from streams.plain import ITEM_CHARS
 from streams.settings import Settings
 
 MOST_BYTES: Final = 256 * 1024
@@ -41,7 +42,6 @@ SEGMENT: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
 KEYS: Final = ("segments", "shop", "unavailable")
 MOST_UNAVAILABLE: Final = 10_000
-MOST_ITEM_CHARACTERS: Final = 128
 SHOP_KEYS: Final = ("consent", "currency", "holdout", "time_zone")
 CONSENTS: Final = ("opt_in", "opt_out")
 TEXT: Final = "tag:yaml.org,2002:str"
@@ -366,8 +366,8 @@ def _items(file: _File, node: Node) -> list[str]:
     for number, one in enumerate(node.value[:MOST_UNAVAILABLE]):
         is_number = isinstance(one, ScalarNode) and one.tag == NUMBER  # an id as it is written, not a quantity
         told = str(one.value) if is_number else file.text(one, f"unavailable[{number}]")
-        if told is not None and len(told) > MOST_ITEM_CHARACTERS:
-            file.wrong(one, f"unavailable[{number}]: an item id has at most {MOST_ITEM_CHARACTERS} characters")
+        if told is not None and len(told) > ITEM_CHARS:
+            file.wrong(one, f"unavailable[{number}]: an item id has at most {ITEM_CHARS} characters")
         elif told is not None:
             items.add(told)
     return sorted(items)

@@ -11,7 +11,7 @@ from math import dist
 from typing import Any, Final
 
 from journey.errors import BadRowError, BadSnapshotError
-from journey.models.base import Row, State, check_row
+from journey.models.base import Row, State, check_class, check_row, unreadable
 
 CLASS: Final = "clusters/1"
 MARGIN: Final = 0.4
@@ -177,17 +177,14 @@ class Clusters:
         BadSnapshotError
             Another class, or numbers that do not fit or are not finite.
         """
-        if state.get("class") != CLASS:
-            text = f"the class is {state.get('class')!r}, not {CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, CLASS)
         try:
             names = [str(name) for name in state["names"]]
             means, variances = numbers(state["means"], len(names)), numbers(state["variances"], len(names))
             centres = [numbers(centre, len(names)) for centre in state["centres"]]
             return cls(names, means, [inverse(variance) for variance in variances], centres)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            text = f"a part of {CLASS} is absent or no number: {error}"
-            raise BadSnapshotError(text) from None
+            raise unreadable(CLASS, error) from None
 
     def distances(self, row: Row) -> list[float]:
         """Return how far each centre is, in standard deviations; NaN counts as the running mean.

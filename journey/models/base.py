@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
-from journey.errors import BadRowError
+from journey.errors import BadRowError, BadSnapshotError
 
 State = dict[str, Any]
 Row = Sequence[float]
@@ -128,3 +128,28 @@ def log_loss(happened: bool, probability: float) -> float:
     """
     kept = bounded(probability)
     return -math.log(kept if happened else 1.0 - kept)
+
+
+# ---- reading a state -------------------------------------------------------------------------------------------------
+
+
+def check_class(state: object, wanted: str) -> None:
+    """Refuse the state of another class, and what is no state."""
+    found = state.get("class") if isinstance(state, dict) else None
+    if found != wanted:
+        text = f"the class is {found!r}, not {wanted!r}"
+        raise BadSnapshotError(text)
+
+
+def finite(value: Any) -> float:
+    """Return a number; refuse NaN and infinity."""
+    number = float(value)
+    if not math.isfinite(number):
+        text = f"{value!r} is no number"
+        raise BadSnapshotError(text)
+    return number
+
+
+def unreadable(wanted: str, error: Exception) -> BadSnapshotError:
+    """Return why a state could not be read."""
+    return BadSnapshotError(f"a part of {wanted} is absent or no number: {error}")

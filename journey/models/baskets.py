@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from journey.errors import BadSnapshotError
 from journey.events import DAY
-from journey.models.base import State, chance, rounded_score
+from journey.models.base import State, chance, check_class, rounded_score
 
 PROFILE_HALF_LIFE: Final = 60  # days
 MOST_IN_PROFILE: Final = 64
@@ -71,10 +71,7 @@ def reading(state: Mapping[str, Any], kind: str) -> Iterator[None]:
     BadSnapshotError
         It is of another class, a part is missing, or a number is none.
     """
-    found = state.get("class")
-    if found != kind:
-        text = f"{found!r} is not {kind!r}"
-        raise BadSnapshotError(text)
+    check_class(state, kind)
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

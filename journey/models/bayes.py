@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from journey.errors import BadRowError, BadSnapshotError
-from journey.models.base import Row, State, check_row
+from journey.models.base import Row, State, check_class, check_row
 
 MOST_NODES: Final = 6
 MOST_CASES: Final = 4_096  # all combinations of all values
@@ -210,10 +210,8 @@ class Network:
         BadSnapshotError
             Another class or graph, or counts that are none.
         """
+        check_class(state, cls.CLASS)
         try:
-            if state["class"] != cls.CLASS:
-                text = f"{state['class']!r} is not {cls.CLASS}"
-                raise BadSnapshotError(text)
             found = cls(Node(str(name), tuple(values), tuple(parents)) for name, values, parents in state["nodes"])
             for node in found.nodes:
                 rows = [list(row) for row in state["counts"][node.name]]
@@ -359,12 +357,9 @@ class Reasons:
         BadSnapshotError
             Another class or graph, or counts that are none.
         """
-        told: Any = state.get("class")
-        if told != cls.CLASS or not isinstance(state.get("network"), dict):
-            text = f"{told!r} is not {cls.CLASS}"
-            raise BadSnapshotError(text)
+        check_class(state, cls.CLASS)
         found = cls()
-        network = Network.restore(state["network"])
+        network = Network.restore(state.get("network", {}))
         if network.nodes != found.network.nodes:
             text = "another graph than that of the reasons for an order"
             raise BadSnapshotError(text)

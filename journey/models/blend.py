@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from journey.errors import BadSnapshotError
-from journey.models.base import Row, State, logit, sigmoid
+from journey.models.base import Row, State, check_class, logit, sigmoid
 from journey.models.boosted import Boosted
 from journey.models.logistic import Scorer
 
@@ -90,9 +90,7 @@ class Blend:
         BadSnapshotError
             Of another class, or one of the two cannot be restored.
         """
-        if state.get("class") != CLASS:
-            text = f"{state.get('class')!r} is not {CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, CLASS)
         try:
             return cls(state["linear"], state["boosted"])
         except (KeyError, AttributeError) as error:

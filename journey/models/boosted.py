@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final, Self
 
 from journey.errors import BadRowError, BadSnapshotError, ModelError
 from journey.models.assign import check
-from journey.models.base import Row, State, sigmoid
+from journey.models.base import Row, State, check_class, sigmoid
 
 SCIKIT_LEARN: Final = "1.9.1"
 ROUNDS: Final = 120
@@ -241,9 +241,7 @@ class Boosted:
         BadSnapshotError
             Of another class, or with a node that is none.
         """
-        if state.get("class") != cls.CLASS:
-            text = f"{state.get('class')!r} is not {cls.CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, cls.CLASS)
         try:
             base = float(state["base"])
             counts = {"n": int(state["n"]), "happened": int(state["happened"])}

@@ -19,7 +19,7 @@ from river import base
 from journey.errors import BadSnapshotError
 from journey.events import DAY
 from journey.models.assign import CLASS, MARGIN, SHOP, Clusters, Prototypes, check, inverse, numbers, scaled
-from journey.models.base import Row, State, chance, vector
+from journey.models.base import Row, State, chance, check_class, unreadable, vector
 
 _Column = NDArray[np.float64]
 
@@ -306,8 +306,7 @@ class SequentialKMeans(base.Clusterer):
             model._low_since = [None if since is None else int(since) for since in state["low_since"]]
             model._buffer = [numbers(row, width) for row in state["buffer"]]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            text = f"a part of {CLASS} is absent or no number: {error}"
-            raise BadSnapshotError(text) from None
+            raise unreadable(CLASS, error) from None
         if {len(model._rows), len(model._low_since)} != {len(model.centres)} or len(model.centres) not in (0, k):
             text = f"the segments of {CLASS} do not fit each other"
             raise BadSnapshotError(text)
@@ -505,9 +504,7 @@ class Names:
         BadSnapshotError
             Another class, numbers that are none, or names of no prototype.
         """
-        if state.get("class") != NAMES_CLASS:
-            text = f"the class is {state.get('class')!r}, not {NAMES_CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, NAMES_CLASS)
         try:
             width = len(state["features"])
             rows = {str(name): numbers(row, width) for name, row in state["prototypes"]}
@@ -516,8 +513,7 @@ class Names:
             names._day = None if state["day"] is None else int(state["day"])
             names._days_cheaper = int(state["days_cheaper"])
         except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-            text = f"a part of {NAMES_CLASS} is absent or no number: {error}"
-            raise BadSnapshotError(text) from None
+            raise unreadable(NAMES_CLASS, error) from None
         if not set(names.current) <= set(rows):
             text = f"{names.current} are not the names of prototypes"
             raise BadSnapshotError(text)

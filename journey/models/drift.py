@@ -14,8 +14,7 @@ from river.drift import ADWIN, PageHinkley
 
 from journey.errors import BadRowError
 from journey.events import DAY
-from journey.models.base import State
-from journey.models.progress import check_class, finite, unreadable
+from journey.models.base import State, check_class, finite, unreadable
 
 CLASS: Final = "drift/1"
 DELTA: Final = 1e-4

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
 from journey.errors import BadRowError, BadSnapshotError
-from journey.models.base import Row, State, check_row
+from journey.models.base import Row, State, check_class, check_row
 
 NAMES: Final = ("repeats", "weeks_to_last", "weeks", "mean")  # value/1
 AHEAD_WEEKS: Final = 39.0
@@ -246,10 +246,8 @@ class Lifetime:
         BadSnapshotError
             Another class, or parameters that no shop has.
         """
+        check_class(published, cls.CLASS)
         try:
-            if published["class"] != cls.CLASS:
-                text = f"{published['class']!r} is not {cls.CLASS}"
-                raise BadSnapshotError(text)
             params = published["params"]
             numbers = [_number(params[name]) for name in BOUNDS]
             scale, told = _number(params["v"]), [_number(value) for value in published["means"]]
@@ -459,11 +457,9 @@ class Buyers:
         BadSnapshotError
             Another class, or observations that are none.
         """
+        check_class(state, cls.CLASS)
         found = cls()
         try:
-            if state["class"] != cls.CLASS:
-                text = f"{state['class']!r} is not {cls.CLASS}"
-                raise BadSnapshotError(text)
             found.since, found.newest = _moment(state["since"]), _moment(state["newest"])
             for at, *row in state["kept"]:
                 moment = _moment(at)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from journey.errors import BadRowError, BadSnapshotError
 from journey.models.assign import check, refusal
-from journey.models.base import MOST_LOGIT, Row, State
+from journey.models.base import MOST_LOGIT, Row, State, check_class, finite, unreadable
 
 CLASS: Final = "logistic/1"
 MOST_WEIGHT: Final = 1e6
@@ -281,14 +281,12 @@ class _Numbers:
     """The numbers of a state, none of them strange."""
 
     def __init__(self, state: State) -> None:
-        if state.get("class") != CLASS:
-            text = f"the class is {state.get('class')!r}, not {CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, CLASS)
         try:
             self.names: Final = tuple(str(name) for name in state["names"])
-            self.lr: Final = _finite(state["lr"])
-            self.warm_lr: Final = _finite(state["warm_lr"])
-            self.intercept_lr: Final = _finite(state["intercept_lr"])
+            self.lr: Final = finite(state["lr"])
+            self.warm_lr: Final = finite(state["warm_lr"])
+            self.intercept_lr: Final = finite(state["intercept_lr"])
             self.warm: Final = int(state["warm"])
             self.n: Final = int(state["n"])
             self.happened: Final = int(state["happened"])
@@ -296,16 +294,15 @@ class _Numbers:
             self.variances: Final = self._listed(state, "variances", least=0.0)
             self.squares: Final = self._listed(state, "squares", least=0.0)
             self.weights: Final = self._listed(state, "weights")
-            self.intercept: Final = _finite(state["intercept"])
+            self.intercept: Final = finite(state["intercept"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            text = f"a part of {CLASS} is absent or no number: {error}"
-            raise BadSnapshotError(text) from None
+            raise unreadable(CLASS, error) from None
         if max(map(abs, (*self.weights, self.intercept))) > MOST_WEIGHT:
             text = "a weight exploded"
             raise BadSnapshotError(text)
 
     def _listed(self, state: Mapping[str, Any], part: str, least: float = -math.inf) -> list[float]:
-        numbers = [_finite(value) for value in state[part]]
+        numbers = [finite(value) for value in state[part]]
         if len(numbers) != len(self.names) or min(numbers, default=0.0) < least:
             text = f"{part} do not fit the names"
             raise BadSnapshotError(text)
@@ -313,14 +310,6 @@ class _Numbers:
 
     def scorer(self) -> Scorer:
         return Scorer(self.names, self.means, self.variances, self.weights, self.intercept)
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        text = f"{value!r} is no number"
-        raise BadSnapshotError(text)
-    return number
 
 
 @cache

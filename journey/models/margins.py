@@ -22,7 +22,7 @@ from typing import Final
 
 from journey.errors import BadSnapshotError
 from journey.models.assign import MOST, check, numbers
-from journey.models.base import Row, State, sigmoid
+from journey.models.base import Row, State, check_class, sigmoid
 
 CLASS: Final = "margin/1"
 PASSIVE: Final = "passive"  # moves just as far as a row needs, at most 0.01,
@@ -194,9 +194,7 @@ class Margin:
         BadSnapshotError
             Of another class, of another width, or with a number that is none or has exploded.
         """
-        if state.get("class") != CLASS:
-            text = f"{state.get('class')!r} is not {CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, CLASS)
         try:
             model = cls(state["names"], state["kind"])
             width = len(model.names)

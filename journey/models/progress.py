@@ -18,7 +18,7 @@ import numpy as np
 
 from journey.errors import BadSnapshotError
 from journey.events import DAY
-from journey.models.base import State, bounded, log_loss, logit
+from journey.models.base import State, bounded, check_class, finite, log_loss, logit, unreadable
 
 CLASS: Final = "progress/1"
 RECENT: Final = 2_000  # rows that calibration and AUC are read from
@@ -628,27 +628,3 @@ class Quantile:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise unreadable(QUANTILE_CLASS, error) from None
         return quantile
-
-
-# ---- states that cannot be -------------------------------------------------------------------------------------------
-
-
-def check_class(state: State, wanted: str) -> None:
-    """Refuse the state of another class."""
-    if state.get("class") != wanted:
-        text = f"the class is {state.get('class')!r}, not {wanted!r}"
-        raise BadSnapshotError(text)
-
-
-def finite(value: Any) -> float:
-    """Return a number; refuse NaN and infinity."""
-    number = float(value)
-    if not math.isfinite(number):
-        text = f"{value!r} is no number"
-        raise BadSnapshotError(text)
-    return number
-
-
-def unreadable(wanted: str, error: Exception) -> BadSnapshotError:
-    """Return why a state could not be read."""
-    return BadSnapshotError(f"a part of {wanted} is absent or no number: {error}")

@@ -14,7 +14,7 @@ from itertools import combinations_with_replacement
 from typing import Any, Final, NamedTuple
 
 from journey.errors import BadRowError, BadSnapshotError
-from journey.models.base import Row, State, check_row
+from journey.models.base import Row, State, check_class, check_row, finite, unreadable
 
 CLASS: Final = "spend/1"
 NAMES: Final = (
@@ -291,25 +291,22 @@ class _Numbers:
     """The numbers of a state, none of them strange."""
 
     def __init__(self, state: State) -> None:
-        if state.get("class") != CLASS:
-            text = f"the class is {state.get('class')!r}, not {CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, CLASS)
         try:
             self.names: Final = tuple(str(name) for name in state["names"])
             self.degree: Final = int(state["degree"])
-            self.lr: Final = _finite(state["lr"])
-            self.intercept_lr: Final = _finite(state["intercept_lr"])
+            self.lr: Final = finite(state["lr"])
+            self.intercept_lr: Final = finite(state["intercept_lr"])
             self.n: Final = int(state["n"])
             terms = len(_terms(self.names, self.degree))
             self.means: Final = _listed(state, "means", terms)
             self.variances: Final = _listed(state, "variances", terms, least=0.0)
             self.weights: Final = _listed(state, "weights", terms)
             self.squares: Final = _listed(state, "squares", terms, least=0.0)
-            self.intercept: Final = _finite(state["intercept"])
+            self.intercept: Final = finite(state["intercept"])
             self.quality: Final = _listed(state, "quality", 3)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            text = f"a part of {CLASS} is absent or no number: {error}"
-            raise BadSnapshotError(text) from None
+            raise unreadable(CLASS, error) from None
         if self.n < 0 or max(map(abs, (*self.weights, self.intercept))) > MOST_WEIGHT:
             text = "a weight exploded, or fewer rows than none were learned"
             raise BadSnapshotError(text)
@@ -325,19 +322,11 @@ def _terms(names: Sequence[str], degree: int) -> tuple[str, ...]:
 
 
 def _listed(state: Mapping[str, Any], part: str, length: int, least: float = -math.inf) -> list[float]:
-    numbers = [_finite(value) for value in state[part]]
+    numbers = [finite(value) for value in state[part]]
     if len(numbers) != length or min(numbers, default=0.0) < least:
         text = f"{part} do not fit the names"
         raise BadSnapshotError(text)
     return numbers
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        text = f"{value!r} is no number"
-        raise BadSnapshotError(text)
-    return number
 
 
 def _check(row: Row, names: Sequence[str], *, learn: bool = False) -> None:

@@ -24,7 +24,7 @@ from river import forest, tree
 from journey.errors import BadSnapshotError
 from journey.models import rivers
 from journey.models.assign import MOST, check, numbers
-from journey.models.base import Row, State, bounded, logit
+from journey.models.base import Row, State, bounded, check_class, logit
 
 _NEVER = 2**53
 
@@ -159,9 +159,7 @@ class _Grown:
         BadSnapshotError
             Of another class, or damaged.
         """
-        if state.get("class") != cls.CLASS:
-            text = f"{state.get('class')!r} is not {cls.CLASS!r}"
-            raise BadSnapshotError(text)
+        check_class(state, cls.CLASS)
         try:
             model = cls(state["names"])
             model.n, model.happened = int(state["n"]), int(state["happened"])
