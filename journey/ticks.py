@@ -35,7 +35,7 @@ def wants_tick(sight: Sight) -> bool:
     if _is_prompt(sight):
         return True
     quiet = [moment for moment in (sight.last_tick, sight.last_page) if moment is not None]
-    return not quiet or sight.wall - max(quiet) >= IDLE
+    return not quiet or not 0 <= sight.wall - max(quiet) < IDLE
 
 
 def tick_at(sight: Sight, catch_up: int) -> int | None:
@@ -49,7 +49,7 @@ def tick_at(sight: Sight, catch_up: int) -> int | None:
     """
     if sight.broker is None or not wants_tick(sight):
         return None
-    at = now = min(sight.wall, sight.broker + AHEAD)
+    at = now = _now(sight)
     is_idle = not _is_prompt(sight)
     if sight.oldest_unread is not None:
         at = min(now, max(sight.oldest_unread, now - catch_up))
@@ -57,5 +57,9 @@ def tick_at(sight: Sight, catch_up: int) -> int | None:
     return at if is_idle or (sight.prompt is not None and at >= sight.prompt) else None
 
 
+def _now(sight: Sight) -> int:
+    return sight.wall if sight.broker is None else min(sight.wall, sight.broker + AHEAD)
+
+
 def _is_prompt(sight: Sight) -> bool:
-    return sight.prompt is not None and sight.journal < sight.prompt <= sight.wall
+    return sight.prompt is not None and sight.journal < sight.prompt <= _now(sight)

@@ -67,6 +67,11 @@ class Alignment:
         self._given_up.discard(tp)
 
     @property
+    def owns_any(self) -> bool:
+        """Whether partitions are assigned."""
+        return bool(self._owned)
+
+    @property
     def is_waiting(self) -> bool:
         """Whether a partition is waited for that has more, and brings nothing."""
         return self._since is not None

@@ -208,8 +208,9 @@ async def _check_sources(agent: Engine, unread: Unread) -> None:
     applied = dict(agent.unchecked)
     if applied and (fault := await unread.cut_off(applied)) is not None:
         faust_fixes.leave(LogTruncatedError(fault))
-    for source in applied:
-        agent.unchecked.pop(source, None)
+    for source, offset in applied.items():
+        if agent.unchecked.get(source) == offset:  # an assignment meanwhile may have brought more
+            del agent.unchecked[source]
 
 
 async def _tick(agent: Engine, unread: Unread, settings: Settings) -> None:
@@ -219,9 +220,10 @@ async def _tick(agent: Engine, unread: Unread, settings: Settings) -> None:
         return
     if agent.broker_now() is None:
         await agent.ask_the_time(wanting[0][0])
+    broker = agent.broker_now()  # of before the look: what came in the meantime is later
     oldest = await unread.oldest()
     for shard, sight in wanting:
-        seen = sight._replace(broker=agent.broker_now(), oldest_unread=oldest)
+        seen = sight._replace(broker=broker, oldest_unread=oldest)
         at = tick_at(seen, settings.catch_up_minutes * 60_000)
         if at is not None:
             await agent.tick(shard.number, at)

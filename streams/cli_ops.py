@@ -91,11 +91,14 @@ def show(console: Console, told: dict[str, Any]) -> None:
     """Print a status for a person, in 80 columns."""
     epoch, oldest = told["epoch"], told["oldest_unread_seconds"]
     waits = "nothing is unread" if oldest is None else f"the oldest unread record has waited {oldest:,.1f} s"
+    if told["roles"]["ingest"]["lag"] is None:
+        waits = "raw topics are missing: [bold]journey topics create[/]"
     console.print(f"epoch: journal {epoch['journal']}, state {epoch['state']}; {waits}")
     for name, role in told["roles"].items():
         members = len(role["members"])
         workers = f"{members} worker{'' if members == 1 else 's'}" if members else "[red]no worker[/]"
-        console.print(f"{name}: {workers}, {role['lag']:,} {UNITS[name]} behind ({escape(role['state'])})")
+        lag = "unknown" if role["lag"] is None else f"{role['lag']:,}"
+        console.print(f"{name}: {workers}, {lag} {UNITS[name]} behind ({escape(role['state'])})")
     for address in sorted({member["address"] or "" for role in told["roles"].values() for member in role["members"]}):
         console.print()
         _show_worker(console, address, told)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from journey.adoptions import Standing
 from streams import topics
+from streams.faust_fixes import leave
 from streams.settings import Settings
 
 log = logging.getLogger("journey.control")
@@ -31,7 +31,8 @@ class ControlTail:
         self._clock: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._read = asyncio.Event()
-        self._marks: deque[tuple[int, dict[str, int]]] = deque()  # up to when, and where each raw partition ended then
+        self._marks: list[tuple[int, dict[tuple[str, int], int]]] = []  # up to when, and where raw partitions ended
+        self._passed = 0  # marks, from the first on, that are reached
         self._reached: float = 0.0
         self.changed: Callable[[], None] = lambda: None
 
@@ -45,25 +46,34 @@ class ControlTail:
 
         ``received`` gives the offset that comes next from a raw partition, None for one that is another worker's.
         """
-        while self._marks:
-            at, ends = self._marks[0]
-            for name, end in ends.items():
-                topic, _, number = name.rpartition("/")
-                taken = received(topic, int(number))
+        while self._passed < len(self._marks):
+            at, ends = self._marks[self._passed]
+            for (topic, number), end in ends.items():
+                taken = received(topic, number)
                 if taken is not None and taken < end:
                     return self._reached
-            self._marks.popleft()
+            self._passed += 1
             self._reached = max(self._reached, at)
         return self._reached
+
+    def again(self) -> None:
+        """Look at all marks anew: other partitions are this worker's now, and may be read less far."""
+        self._passed, self._reached = 0, 0.0
 
     async def ready(self) -> None:
         """Return when all that is in the topic now was read."""
         if self._task is None:
             self._task = asyncio.ensure_future(self._follow())
-            self._task.add_done_callback(lambda task: self._read.set())
+            self._task.add_done_callback(self._ended)
         await self._read.wait()
         if self._task.done():
             self._task.result()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Have whoever waits look; when nobody does, end: without marks and the clock the order would be lost."""
+        if self._read.is_set() and not task.cancelled() and (error := task.exception()) is not None:
+            leave(error)
+        self._read.set()
 
     async def stop(self) -> None:
         """Stop following."""
@@ -98,9 +108,18 @@ class ControlTail:
             if kind == "clock" and (self._clock is None or message["clock"] == "wall"):
                 self._clock = message["clock"]
             elif kind in ("mark", "tick") and isinstance(message["at"], int):
-                self._marks.append((message["at"], dict(message.get("ends", ()))))
-        except (ValueError, KeyError, TypeError):
+                self._marks.append((message["at"], _places(message.get("ends", {}))))
+        except (AttributeError, KeyError, TypeError, ValueError):
             log.warning("a control message that cannot be read: its dead letter says why")
+
+
+def _places(ends: dict[str, int]) -> dict[tuple[str, int], int]:
+    """Return where raw partitions ended, by topic and number; raises ValueError, TypeError or AttributeError."""
+    places = {}
+    for name, end in ends.items():
+        topic, _, number = name.rpartition("/")
+        places[topic, int(number)] = int(end)
+    return places
 
 
 class ControlLog:

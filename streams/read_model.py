@@ -195,6 +195,13 @@ class RedisReadModel:
                         log.warning("Redis is away (%s): the engine goes on, the read model is stale", error)
                         self.is_away = True
                     await asyncio.sleep(RETRY)
+                except Exception as error:
+                    # whatever it is, it must be seen, and must not end this in silence
+                    self.counts["failures"] += 1
+                    if not self.is_away:
+                        log.exception("the read model is stale (%s): the engine goes on", type(error).__name__)
+                        self.is_away = True
+                    await asyncio.sleep(RETRY)
 
     async def _look_up(self) -> None:
         """See how far Redis shows the partitions that are new to us."""
@@ -207,10 +214,11 @@ class RedisReadModel:
     def _catch_up(self, partition: int, shown: int) -> None:
         """Let everything above what Redis shows follow."""
         if partition in self._shown:
-            self._shown[partition] = shown
+            self._shown[partition] = None  # until all of it waits: a look that fails half-way is done again
             for key, value in self._stored(partition):
                 if not key.startswith(b"\0") and stamp(value) > shown:
                     self._waiting[key.decode()] = partition
+            self._shown[partition] = shown
 
     async def _write_some(self) -> None:
         begin = time.monotonic()

@@ -11,7 +11,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 
 from journey.samples import FAMILIES
 from streams import epochs, topics
-from streams.errors import ShellError
+from streams.errors import ShellError, UnknownTopicError
 from streams.logs import end_offsets
 from streams.settings import Settings
 from streams.topics import Admin
@@ -33,8 +33,10 @@ async def status(settings: Settings, wall: int) -> dict[str, Any]:
         for role in ROLES:
             roles[role] = await role_of(admin, settings, role)
     async with Unread(settings) as unread:
-        roles["ingest"]["lag"] = await unread.lag()
-        oldest = await unread.oldest()
+        try:
+            roles["ingest"]["lag"], oldest = await unread.lag(), await unread.oldest()
+        except UnknownTopicError:  # nobody has made them yet, or the broker has just started
+            roles["ingest"]["lag"] = oldest = None
     addresses = {member["address"] for role in roles.values() for member in role["members"]} - {None}
     async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as client:
         told = await asyncio.gather(*(_asked(client, address) for address in sorted(addresses)))

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from journey.state import partition_key
 from streams import epochs, topics
@@ -195,7 +196,7 @@ async def _rests(admin: Admin, old: Settings, role: str, within: float) -> None:
     """Return when no worker has a role any more."""
     try:
         async with asyncio.timeout(within):
-            while await admin.members(old.app_id(role)):
+            while await _is_taken(admin, old.app_id(role)):
                 await asyncio.sleep(LOOK)
     except TimeoutError:
         msg = (
@@ -203,6 +204,13 @@ async def _rests(admin: Admin, old: Settings, role: str, within: float) -> None:
             "or --discard, and everything goes on as before"
         )
         raise EpochError(msg) from None
+
+
+async def _is_taken(admin: Admin, group: str) -> bool:
+    try:
+        return await admin.members(group) > 0
+    except KafkaError:  # who coordinates the group does not know yet
+        return True
 
 
 async def _drained(old: Settings, within: float) -> None:

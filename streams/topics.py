@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from journey.events import CLASSES, DAY, HOUR
 from streams.errors import BrokerUnavailableError, TopicConflictError
@@ -246,8 +246,17 @@ class Admin:
             raise BrokerUnavailableError(text) from None
 
     async def members(self, group: str) -> int:
-        """Return how many members a consumer group has; 0 for one that does not exist."""
+        """Return how many members a consumer group has; 0 for one that does not exist.
+
+        Raises
+        ------
+        KafkaError
+            Its coordinator does not know yet, as after a restart of the broker.
+        """
         (answer,) = await self._client.describe_consumer_groups([group])
+        error = for_code(answer.groups[0][0])
+        if error is not NoError:
+            raise error(group)
         return len(answer.groups[0][5])
 
     async def group(self, group: str) -> tuple[str, list[tuple[str, str, bytes]]]:

@@ -9,12 +9,23 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from journey.positions import source_name
 from streams import topics
+from streams.errors import UnknownTopicError
 from streams.settings import Settings
 from streams.topics import Admin
 
 
 class Unread:
-    """Looks up lag and the oldest unread record; use as an async context manager."""
+    """Looks up lag and the oldest unread record; use as an async context manager.
+
+    Which partitions there are is looked up each time: a broker that was
+    restarted tells its topics bit by bit, and what it does not tell of yet is
+    not read to its end.
+
+    Raises
+    ------
+    UnknownTopicError
+        By every look: the broker does not tell of a raw topic.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -22,25 +33,30 @@ class Unread:
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_url, enable_auto_commit=False, fetch_max_wait_ms=200
         )
-        self._sources: list[TopicPartition] = []
 
     async def __aenter__(self) -> Unread:
         await self._admin.__aenter__()
         await self._consumer.start()
-        counts = await self._admin.partitions()
-        names = [self._settings.topic(name) for name in (*topics.RAW, topics.CONTROL)]
-        self._sources = [TopicPartition(name, number) for name in names for number in range(counts.get(name, 0))]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
         await self._admin.__aexit__()
 
+    async def _sources(self) -> list[TopicPartition]:
+        counts = await self._admin.partitions()
+        names = [self._settings.topic(name) for name in (*topics.RAW, topics.CONTROL)]
+        if unknown := [name for name in names if not counts.get(name)]:
+            text = f"the broker does not tell of {', '.join(unknown)}"
+            raise UnknownTopicError(text)
+        return [TopicPartition(name, number) for name in names for number in range(counts[name])]
+
     async def behind(self) -> dict[TopicPartition, tuple[int, int]]:
         """Return (next offset to read, end offset) of each raw partition that is not read to its end."""
+        sources = await self._sources()
         committed = await self._admin.committed(self._settings.app_id("ingest"))
-        ends = await self._consumer.end_offsets(self._sources)
-        begins = await self._consumer.beginning_offsets(self._sources)
+        ends = await self._consumer.end_offsets(sources)
+        begins = await self._consumer.beginning_offsets(sources)
         found = {}
         for tp, end in ends.items():
             at = max(committed.get((tp.topic, tp.partition), 0), begins[tp])
@@ -55,7 +71,7 @@ class Unread:
         what ingest had committed: it starts again at 0, and every fold would
         skip the new records as repeats.
         """
-        known = {source_name(tp.topic, tp.partition): tp for tp in self._sources}
+        known = {source_name(tp.topic, tp.partition): tp for tp in await self._sources()}
         taken = {known[source]: offset for source, offset in applied.items() if source in known}
         ends = await self._consumer.end_offsets(list(taken)) if taken else {}
         for tp, end in ends.items():

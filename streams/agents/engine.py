@@ -25,7 +25,7 @@ from streams import faust_fixes, topics
 from streams.appends import Log, Record
 from streams.chunks import Inbox
 from streams.customers import Customers
-from streams.errors import LogTruncatedError, PoisonFloodError
+from streams.errors import LogTruncatedError, PoisonFloodError, ShellError
 from streams.read_model import ReadModel
 from streams.records import dead_letter
 from streams.settings import Settings
@@ -161,6 +161,8 @@ class Engine:
                 for record in records:
                     fold(shard, record.offset, read_page(record.value))
             except PoisonError as poison:
+                if isinstance(poison.error, ShellError):
+                    raise poison.error from poison  # a store that cannot be read: the entry has no fault
                 if len(shard.poisoned - known) >= MOST_POISON:
                     text = f"{MOST_POISON} entries of one group raised, the last one: {poison}"
                     raise PoisonFloodError(text) from poison

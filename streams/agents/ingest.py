@@ -69,6 +69,7 @@ class Ingest:
                     msg = f"{tp.topic}/{tp.partition} ends at {end}, {taken} records of it were taken before"
                     raise LogTruncatedError(msg)
             self.alignment.own(ends)
+            self.control.again()
 
     def forget(self, app: Any) -> None:
         """Partitions are revoked, or the worker stops: what is held will be read again by its next owner."""
@@ -128,7 +129,8 @@ class Ingest:
                 log.warning("some raw partitions brought nothing for %.0f s: the others go on without them", PATIENCE)
             return bound
         self._was_events_clock = True
-        mark = self.control.reached(self._received)
+        # while nothing is assigned every partition is another worker's, and no mark would hold anything back
+        mark = self.control.reached(self._received) if self.alignment.owns_any else 0.0
         if mark != self._last_mark or not len(self.merge):
             self._last_mark, self._held_since = mark, None
             return mark

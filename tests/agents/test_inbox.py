@@ -174,7 +174,7 @@ def ingest(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> Ingest:
     """Ingest whose clicks were assigned from offset 10 on."""
     monkeypatch.setitem(faust_fixes._begins, app.conf.id, {CLICKS: 10})
     no_log: Any = None
-    control: Any = SimpleNamespace(is_events_clock=False)
+    control: Any = SimpleNamespace(is_events_clock=False, again=lambda: None)
     return Ingest(app, Settings(), no_log, control)
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import orjson
+import pytest
 from faust.types import TP
 
 from journey.events import HOUR, MINUTE
@@ -14,6 +15,7 @@ from streams.agents.engine import Engine, Now
 from streams.app import _tick
 from streams.appends import Log
 from streams.customers import Customers
+from streams.errors import StoreError
 from streams.read_model import NoReadModel
 from streams.settings import Settings
 from tests.factories import NOON, event, item
@@ -109,3 +111,30 @@ def ticks(broker: Broker) -> list[int]:
     """Return the times of the ticks in the journal."""
     pages = [orjson.loads(record.value or b"[]") for record in broker.logs[TP("journey.journal", 0)]]
     return [entry["at"] for page in pages for entry in page if entry["k"] == "tick"]
+
+
+async def test_a_store_that_cannot_be_read_is_no_fault_of_the_entry() -> None:
+    agent, broker = engine_at(NOON)
+    store = agent.table.store
+
+    class Failing:
+        """A store that fails at the first look."""
+
+        looks = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def get(self, partition: int, key: bytes) -> bytes | None:
+            if key == b"u:1":
+                self.looks += 1
+                raise StoreError
+            return store.get(partition, key)
+
+    failing: Any = Failing()
+    agent.table.store = failing
+    with pytest.raises(StoreError):
+        await agent._step([page(NOON, data={"item": item()})])
+    assert failing.looks == 1
+    assert agent.counts["poison"] == 0
+    assert TP("journey.dead_letters", 0) not in broker.logs

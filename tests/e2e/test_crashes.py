@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -99,11 +98,13 @@ class Crashes:
         when = self.chance.one_of("before", "acknowledged")
         number = 1 + self.chance.below(most)
         worker.start("--append", str(number), "--topic", topic, "--when", when)
-        with contextlib.suppress(AssertionError):  # there may be too little traffic for this one: an ordinary worker
+        try:
             await worker.ended(within_seconds=12)
             self.happened[f"kill {when} {topic}"] += 1
-            worker.planted = ()
-            worker.start()
+        except AssertionError:  # too little traffic for this one; it must not die later, when nobody expects it
+            worker.kill()
+        worker.planted = ()
+        worker.start()
 
     async def _join(self, worker: Worker) -> None:
         await self._at_work()
@@ -117,8 +118,12 @@ class Crashes:
         number = 1 + self.chance.below(most)
         worker.start("--append", str(number), "--topic", topic, "--when", "before", "--signal", "STOP")
         worker.planted = ()
-        with contextlib.suppress(AssertionError):  # too little traffic: an ordinary worker
+        try:
             await eventually(lambda: worker.is_frozen, within_seconds=20)
+        except AssertionError:  # too little traffic: it must not freeze later, when nobody expects it
+            worker.kill()
+            worker.start()
+        else:
             await elapsed(self.deployment.settings.session_timeout * self.chance.between(1.3, 2.5))
             worker.signal(signal.SIGCONT)
             self.happened["zombie"] += 1

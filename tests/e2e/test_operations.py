@@ -137,7 +137,6 @@ async def test_a_worker_that_is_stuck_ends_and_its_successor_goes_on(
         assert worker.said("StuckError: engine has done nothing for ")
         assert worker.said("records wait")
         assert worker.said("customers.py:")
-        worker.planted = ()
-        worker.start()
+        deployment.worker("successor", STUCK_AFTER="60").start()
         finding = await deployment.examined()
         assert finding.is_exact, finding.faults

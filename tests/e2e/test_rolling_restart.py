@@ -43,6 +43,18 @@ async def roles_of(worker: Worker) -> dict[str, Any]:
     return {}
 
 
+async def answered(worker: Worker) -> dict[str, Any]:
+    """Return what a worker tells of its roles, once it answers."""
+    roles: dict[str, Any] = {}
+
+    async def answers() -> bool:
+        roles.update(await roles_of(worker))
+        return bool(roles)
+
+    await eventually(answers, within_seconds=40)
+    return roles
+
+
 def counted(what: str, roles: dict[str, Any]) -> Counter[str]:
     """Return a count of each role."""
     return Counter({name: role["counts"].get(what, 0) for name, role in roles.items()})
@@ -74,22 +86,22 @@ async def test_a_rolling_restart_does_nothing_twice(kafka: Broker, prefix: str, 
             for worker in workers:
                 await at_work(worker)
             for worker in workers:
-                repeats += counted("repeats", await roles_of(worker))
+                repeats += counted("repeats", await answered(worker))
                 (other,) = (one for one in workers if one is not worker)
-                before = rebalances(await roles_of(other))
+                before = rebalances(await answered(other))
                 assert await worker.stopped() == 0, worker.tail()
                 worker.log.unlink()
                 worker.start()
                 await at_work(worker)
                 # a stable name comes back to its own partitions: the others are not even asked
-                assert rebalances(await roles_of(other)) == before
+                assert rebalances(await answered(other)) == before
             await elapsed(1)
         finally:
             publishing.cancel()
             await asyncio.gather(publishing, return_exceptions=True)
         await deployment.at_rest()
         for worker in workers:
-            repeats += counted("repeats", await roles_of(worker))
+            repeats += counted("repeats", await answered(worker))
         # of each slot there is one member, although each was started twice
         assert await deployment.members("engine") == 2
         finding = await deployment.examined()

@@ -88,7 +88,7 @@ async def test_a_cart_is_reminded_of_when_its_hour_is_over(kafka: Broker, prefix
         (reminder,) = await reminders(deployment)
         assert reminder["subject"] == "u:2"
         late_ms = at_of(reminder) - filled_at - HOUR
-        assert 0 <= late_ms <= 3 * SECOND
+        assert 0 <= late_ms <= 15 * SECOND
 
 
 def at_of(body: dict[str, Any]) -> int:
@@ -103,16 +103,17 @@ async def reminders_while_ingest_is_away(url: str, prefix: str, directory: Path,
         earlier = wall_ms() - 2 * HOUR
         await deployment.publish([told("click.page_viewed", "m-0", "2", at=earlier, received_at=earlier)])
         await deployment.at_rest()
-        due = wall_ms() + 20 * SECOND
+        due = wall_ms() + 30 * SECOND
         await deployment.publish([cart("m-1", "1", due - HOUR, received_at=due - HOUR)])
         await deployment.at_rest()
         assert await ingest.stopped() == 0, ingest.tail()
         bought_at = wall_ms()
         assert bought_at < due
         await deployment.publish([order("m-2", "1", bought_at)])
-        await eventually(lambda: wall_ms() > due + 3 * SECOND, within_seconds=40)
+        await eventually(lambda: wall_ms() > due + 3 * SECOND, within_seconds=60)
         if await reminders(deployment) == []:
-            assert all(at <= bought_at + 2 * SECOND for at in await ticks(deployment))
+            (waits,) = await deployment.records("events.purchase")
+            assert all(at <= waits.timestamp for at in await ticks(deployment))
         deployment.worker("ingest-again", "ingest").start()
         await deployment.at_rest()
         # whatever was due has fired by the time the engine has seen a later event
@@ -142,8 +143,8 @@ async def test_a_worker_whose_clock_is_ahead_does_not_take_time_along(
         await elapsed(4)
         # one that starts with the cart already in its state has heard nothing of the broker yet
         assert await worker.stopped() == 0, worker.tail()
-        again = deployment.worker("again", "all", "--clock-ms", str(2 * HOUR)).start()
         known = await end_offsets(deployment.settings, deployment.settings.topic(topics.JOURNAL))
+        again = deployment.worker("again", "all", "--clock-ms", str(2 * HOUR)).start()
 
         async def has_ticked() -> bool:
             return await end_offsets(deployment.settings, deployment.settings.topic(topics.JOURNAL)) != known

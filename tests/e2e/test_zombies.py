@@ -41,13 +41,12 @@ async def test_zombies_take_nothing_and_add_nothing(
         await publish(1_000)
         await eventually(lambda: zombies["ingest"].is_frozen, within_seconds=40)
         heirs = [deployment.worker(f"{role}-heir", role).start() for role in ROLES]
-        await publish(500)  # the new owner of ingest goes on, and the engine with it
-        await eventually(lambda: zombies["engine"].is_frozen, within_seconds=40)
-        await asyncio.gather(*(deployment.shared_by(role, 1) for role in ROLES))  # the zombies' sessions are over
-        await publish(500)
-        await deployment.at_rest()
-
         async with deployment.supervised():
+            await publish(500)  # the new owner of ingest goes on, and the engine with it
+            await eventually(lambda: zombies["engine"].is_frozen, within_seconds=40)
+            await asyncio.gather(*(deployment.shared_by(role, 1) for role in ROLES))  # the zombies' sessions are over
+            await publish(500)
+            await deployment.at_rest()
             for zombie in zombies.values():
                 zombie.signal(signal.SIGCONT)
             await publish(500)

@@ -84,6 +84,9 @@ class SteeredBy:
     async def ready(self) -> None:
         """At once."""
 
+    def again(self) -> None:
+        """There are no marks."""
+
 
 @dataclass(frozen=True)
 class Parts:

@@ -56,6 +56,10 @@ class TestIdle:
         idle = sight(last_tick=NOON - IDLE, last_page=NOON - IDLE)
         assert not wants_tick(idle._replace(**seen))
 
+    def test_a_clock_that_was_set_back_does_not_silence_it(self) -> None:
+        assert wants_tick(sight(last_tick=None, last_page=NOON + 2 * HOUR))
+        assert wants_tick(sight(last_tick=NOON + 2 * HOUR, last_page=NOON + 2 * HOUR))
+
     def test_a_page_counts_as_much_as_a_tick(self) -> None:
         assert not wants_tick(sight(last_tick=None, last_page=NOON - 1))
         assert not wants_tick(sight(last_tick=NOON - BETWEEN, last_page=None))
@@ -96,6 +100,11 @@ class TestBroker:
     def test_nobody_ticks_before_the_broker_has_told_its_time(self, seen: dict[str, int | None]) -> None:
         assert tick_at(sight(broker=None, **seen), CATCH_UP) is None
         assert tick_at(sight(broker=None, oldest_unread=NOON - HOUR, **seen), CATCH_UP) is None
+
+    def test_a_clock_that_is_ahead_takes_no_cart_for_due_and_so_ticks_while_idle(self) -> None:
+        ahead = sight(wall=NOON + 2 * HOUR, broker=NOON, prompt=NOON + HOUR)
+        assert tick_at(ahead, CATCH_UP) == NOON + AHEAD
+        assert not wants_tick(ahead._replace(last_tick=NOON + 2 * HOUR - IDLE + 1))
 
     def test_a_clock_that_is_ahead_does_not_shorten_the_wait_for_what_is_not_read(self) -> None:
         ahead = sight(wall=NOON + 2 * HOUR, broker=NOON, journal=NOON - HOUR, prompt=NOON, oldest_unread=NOON - MINUTE)

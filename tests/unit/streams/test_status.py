@@ -50,6 +50,15 @@ def test_it_shows_what_a_worker_tells_in_80_columns() -> None:
         assert part in text
 
 
+def test_where_raw_topics_are_missing_nothing_is_said_of_what_waits() -> None:
+    status = seen(worker()) | {"oldest_unread_seconds": None}
+    status["roles"]["ingest"]["lag"] = None
+    told = shown(status)
+    assert "unknown" in told
+    assert "journey topics create" in told
+    assert "nothing is unread" not in told
+
+
 def test_a_worker_that_does_not_answer_is_shown_as_such() -> None:
     assert f"{HERE} does not answer" in shown(seen(None))
 
